@@ -1,0 +1,1 @@
+//! Names, types and collations: syntax tree to logical plan.

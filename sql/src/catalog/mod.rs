@@ -1,0 +1,1 @@
+//! Databases, tables, columns and indexes: the model, its stored form and its versioned snapshot.

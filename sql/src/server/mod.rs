@@ -1,0 +1,1 @@
+//! The MySQL protocol: listener, handshake, authentication, commands, result sets.

@@ -1,0 +1,1 @@
+//! What one connection holds: variables, transaction, prepared statements, and the life of a statement.

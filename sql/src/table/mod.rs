@@ -1,0 +1,1 @@
+//! Rows and index entries of a table, and their mutation.
