@@ -290,7 +290,10 @@ mod tests {
         assert_eq!(error.sql_state(), "23000");
         assert_eq!(error.to_string(), "Duplicate entry '1' for key 't.PRIMARY'");
         let below = Error::Mysql { code: 1690, state: "22003", message: "100% {odd}".into() };
-        assert_eq!((below.code(), below.sql_state(), below.to_string().as_str()), (1690, "22003", "100% {odd}"));
+        assert_eq!(
+            (below.code(), below.sql_state(), below.to_string().as_str()),
+            (1690, "22003", "100% {odd}")
+        );
     }
 
     #[test]

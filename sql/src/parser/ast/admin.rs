@@ -89,33 +89,76 @@ pub enum ShowFilter {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ShowWhat {
     Databases,
-    Tables { full: bool, extended: bool, schema: Option<Ident> },
-    TableStatus { schema: Option<Ident> },
-    OpenTables { schema: Option<Ident> },
-    Columns { full: bool, extended: bool, table: ObjectName },
-    Index { extended: bool, table: ObjectName },
+    Tables {
+        full: bool,
+        extended: bool,
+        schema: Option<Ident>,
+    },
+    TableStatus {
+        schema: Option<Ident>,
+    },
+    OpenTables {
+        schema: Option<Ident>,
+    },
+    Columns {
+        full: bool,
+        extended: bool,
+        table: ObjectName,
+    },
+    Index {
+        extended: bool,
+        table: ObjectName,
+    },
     CreateTable(ObjectName),
     CreateView(ObjectName),
-    CreateDatabase { if_not_exists: bool, name: Ident },
+    CreateDatabase {
+        if_not_exists: bool,
+        name: Ident,
+    },
     CreateUser(Option<Account>),
     /// PROCEDURE, FUNCTION, TRIGGER, EVENT (upper case) and its name.
-    CreateRoutine { kind: &'static str, name: ObjectName },
-    Variables { scope: Option<VarScope> },
-    Status { scope: Option<VarScope> },
-    Warnings { count: bool, limit: Option<(u64, u64)> },
-    Errors { count: bool, limit: Option<(u64, u64)> },
-    ProcessList { full: bool },
+    CreateRoutine {
+        kind: &'static str,
+        name: ObjectName,
+    },
+    Variables {
+        scope: Option<VarScope>,
+    },
+    Status {
+        scope: Option<VarScope>,
+    },
+    Warnings {
+        count: bool,
+        limit: Option<(u64, u64)>,
+    },
+    Errors {
+        count: bool,
+        limit: Option<(u64, u64)>,
+    },
+    ProcessList {
+        full: bool,
+    },
     Engines,
     /// `SHOW ENGINE name STATUS | MUTEX | LOGS`
-    Engine { name: Ident, what: String },
+    Engine {
+        name: Ident,
+        what: String,
+    },
     CharacterSet,
     Collation,
     /// Nothing: the current user.
-    Grants { user: Option<Account>, using: Vec<Account> },
+    Grants {
+        user: Option<Account>,
+        using: Vec<Account>,
+    },
     Privileges,
     Plugins,
-    Triggers { schema: Option<Ident> },
-    Events { schema: Option<Ident> },
+    Triggers {
+        schema: Option<Ident>,
+    },
+    Events {
+        schema: Option<Ident>,
+    },
     ProcedureStatus,
     FunctionStatus,
     /// `SHOW MASTER STATUS` and `SHOW BINARY LOG STATUS`
@@ -160,7 +203,10 @@ pub enum FlushWhat {
     Privileges,
     Status,
     /// `FLUSH TABLES [names] [WITH READ LOCK | FOR EXPORT]`
-    Tables { names: Vec<ObjectName>, read_lock: bool },
+    Tables {
+        names: Vec<ObjectName>,
+        read_lock: bool,
+    },
     /// `[kind] LOGS`, and the other things that have no meaning here: the text in upper case.
     Other(String),
 }
@@ -243,7 +289,10 @@ pub enum GrantLevel {
     Database(Ident),
     Table(ObjectName),
     /// PROCEDURE or FUNCTION
-    Routine { kind: String, name: ObjectName },
+    Routine {
+        kind: String,
+        name: ObjectName,
+    },
 }
 
 /// One privilege: its name in upper case (`SELECT`, `ALL`, `CREATE TEMPORARY TABLES`, a dynamic one) and its columns.

@@ -159,7 +159,11 @@ pub enum ColumnOption {
     Null,
     NotNull,
     /// `DEFAULT value`; `text` is the source.
-    Default { expr: Expr, text: String, parenthesized: bool },
+    Default {
+        expr: Expr,
+        text: String,
+        parenthesized: bool,
+    },
     AutoIncrement,
     PrimaryKey,
     Unique,
@@ -169,9 +173,18 @@ pub enum ColumnOption {
     Collate(String),
     /// `ON UPDATE CURRENT_TIMESTAMP[(n)]`
     OnUpdate(Expr),
-    Generated { expr: Box<Expr>, text: String, stored: bool },
+    Generated {
+        expr: Box<Expr>,
+        text: String,
+        stored: bool,
+    },
     References(Reference),
-    Check { name: Option<Ident>, expr: Box<Expr>, text: String, enforced: bool },
+    Check {
+        name: Option<Ident>,
+        expr: Box<Expr>,
+        text: String,
+        enforced: bool,
+    },
     Invisible,
     Visible,
     ColumnFormat(String),
@@ -257,7 +270,10 @@ pub enum TableOption {
     Comment(String),
     RowFormat(String),
     /// Options that MySQL accepts and that change nothing here: name in upper case and value as written.
-    Other { name: String, value: String },
+    Other {
+        name: String,
+        value: String,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -282,7 +298,10 @@ pub enum ColumnPosition {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum AlterAction {
-    AddColumn { column: ColumnDef, position: Option<ColumnPosition> },
+    AddColumn {
+        column: ColumnDef,
+        position: Option<ColumnPosition>,
+    },
     AddConstraint(TableConstraint),
     DropColumn(Ident),
     DropIndex(Ident),
@@ -291,21 +310,53 @@ pub enum AlterAction {
     DropCheck(Ident),
     /// `DROP CONSTRAINT name`, whatever it names.
     DropConstraint(Ident),
-    AlterCheck { name: Ident, enforced: bool },
-    ModifyColumn { column: ColumnDef, position: Option<ColumnPosition> },
-    ChangeColumn { old: Ident, column: ColumnDef, position: Option<ColumnPosition> },
-    RenameColumn { old: Ident, new: Ident },
-    RenameIndex { old: Ident, new: Ident },
+    AlterCheck {
+        name: Ident,
+        enforced: bool,
+    },
+    ModifyColumn {
+        column: ColumnDef,
+        position: Option<ColumnPosition>,
+    },
+    ChangeColumn {
+        old: Ident,
+        column: ColumnDef,
+        position: Option<ColumnPosition>,
+    },
+    RenameColumn {
+        old: Ident,
+        new: Ident,
+    },
+    RenameIndex {
+        old: Ident,
+        new: Ident,
+    },
     RenameTable(ObjectName),
-    SetDefault { column: Ident, expr: Expr, text: String, parenthesized: bool },
+    SetDefault {
+        column: Ident,
+        expr: Expr,
+        text: String,
+        parenthesized: bool,
+    },
     DropDefault(Ident),
-    ColumnVisibility { column: Ident, visible: bool },
-    IndexVisibility { index: Ident, visible: bool },
-    ConvertCharset { charset: String, collate: Option<String> },
+    ColumnVisibility {
+        column: Ident,
+        visible: bool,
+    },
+    IndexVisibility {
+        index: Ident,
+        visible: bool,
+    },
+    ConvertCharset {
+        charset: String,
+        collate: Option<String>,
+    },
     Option(TableOption),
     OrderBy(Vec<ColumnName>),
     /// `DISABLE KEYS` / `ENABLE KEYS`, which change nothing here.
-    Keys { enable: bool },
+    Keys {
+        enable: bool,
+    },
     Force,
     Algorithm(AlterAlgorithm),
     Lock(String),

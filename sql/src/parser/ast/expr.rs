@@ -15,13 +15,25 @@ pub enum Literal {
     Float(String),
     /// The bytes between the quotes, escapes resolved. `charset` is the introducer's name in lower case (`_latin1'…'`,
     /// `N'…'` is `utf8mb3`); without one the bytes are in the connection's character set.
-    Str { value: Vec<u8>, charset: Option<String> },
+    Str {
+        value: Vec<u8>,
+        charset: Option<String>,
+    },
     /// `x'4D'` or `0x4D`, with an introducer's character set if there was one.
-    Hex { value: Vec<u8>, charset: Option<String> },
+    Hex {
+        value: Vec<u8>,
+        charset: Option<String>,
+    },
     /// `b'0101'` or `0b0101`, most significant byte first.
-    Bit { value: Vec<u8>, charset: Option<String> },
+    Bit {
+        value: Vec<u8>,
+        charset: Option<String>,
+    },
     /// `DATE '…'`, `TIME '…'`, `TIMESTAMP '…'`
-    Temporal { kind: TemporalKind, value: String },
+    Temporal {
+        kind: TemporalKind,
+        value: String,
+    },
 }
 
 impl Literal {
@@ -76,50 +88,132 @@ pub enum Expr {
     /// `@name`
     UserVar(String),
     /// `@@[scope.]name`
-    SystemVar { scope: Option<VarScope>, name: String },
+    SystemVar {
+        scope: Option<VarScope>,
+        name: String,
+    },
     /// `@name := value`
-    Assign { var: String, value: Box<Expr> },
-    Unary { op: UnaryOp, expr: Box<Expr> },
-    Binary { op: BinaryOp, left: Box<Expr>, right: Box<Expr> },
-    IsNull { expr: Box<Expr>, negated: bool },
+    Assign {
+        var: String,
+        value: Box<Expr>,
+    },
+    Unary {
+        op: UnaryOp,
+        expr: Box<Expr>,
+    },
+    Binary {
+        op: BinaryOp,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    IsNull {
+        expr: Box<Expr>,
+        negated: bool,
+    },
     /// `IS [NOT] TRUE | FALSE | UNKNOWN`
-    IsTruth { expr: Box<Expr>, truth: Truth, negated: bool },
-    Between { expr: Box<Expr>, low: Box<Expr>, high: Box<Expr>, negated: bool },
-    InList { expr: Box<Expr>, list: Vec<Expr>, negated: bool },
-    InSubquery { expr: Box<Expr>, query: Box<Query>, negated: bool },
-    Like { expr: Box<Expr>, pattern: Box<Expr>, escape: Option<Box<Expr>>, negated: bool },
+    IsTruth {
+        expr: Box<Expr>,
+        truth: Truth,
+        negated: bool,
+    },
+    Between {
+        expr: Box<Expr>,
+        low: Box<Expr>,
+        high: Box<Expr>,
+        negated: bool,
+    },
+    InList {
+        expr: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
+    InSubquery {
+        expr: Box<Expr>,
+        query: Box<Query>,
+        negated: bool,
+    },
+    Like {
+        expr: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<Box<Expr>>,
+        negated: bool,
+    },
     /// `REGEXP` and `RLIKE`
-    Regexp { expr: Box<Expr>, pattern: Box<Expr>, negated: bool },
-    MemberOf { expr: Box<Expr>, array: Box<Expr> },
+    Regexp {
+        expr: Box<Expr>,
+        pattern: Box<Expr>,
+        negated: bool,
+    },
+    MemberOf {
+        expr: Box<Expr>,
+        array: Box<Expr>,
+    },
     /// `EXISTS (…)`; `NOT EXISTS` is `Unary(Not)` around it.
     Exists(Box<Query>),
     /// `(SELECT …)` as a value or a row.
     Subquery(Box<Query>),
     /// `left op ANY|ALL (SELECT …)`
-    Quantified { left: Box<Expr>, op: BinaryOp, all: bool, query: Box<Query> },
+    Quantified {
+        left: Box<Expr>,
+        op: BinaryOp,
+        all: bool,
+        query: Box<Query>,
+    },
     /// `(a, b, …)` or `ROW(a, b)`
     Row(Vec<Expr>),
-    Case { operand: Option<Box<Expr>>, whens: Vec<(Expr, Expr)>, else_: Option<Box<Expr>> },
+    Case {
+        operand: Option<Box<Expr>>,
+        whens: Vec<(Expr, Expr)>,
+        else_: Option<Box<Expr>>,
+    },
     /// `CAST(expr AS type)`, `CONVERT(expr, type)`; `BINARY expr` casts to `BINARY`.
-    Cast { expr: Box<Expr>, ty: DataType, array: bool, at_time_zone: Option<String> },
+    Cast {
+        expr: Box<Expr>,
+        ty: DataType,
+        array: bool,
+        at_time_zone: Option<String>,
+    },
     /// `CONVERT(expr USING charset)`
-    ConvertUsing { expr: Box<Expr>, charset: String },
-    Collate { expr: Box<Expr>, collation: String },
+    ConvertUsing {
+        expr: Box<Expr>,
+        charset: String,
+    },
+    Collate {
+        expr: Box<Expr>,
+        collation: String,
+    },
     Function(Box<Function>),
     /// `EXTRACT(unit FROM expr)`
-    Extract { unit: IntervalUnit, expr: Box<Expr> },
-    Trim { side: TrimSide, what: Option<Box<Expr>>, from: Box<Expr> },
+    Extract {
+        unit: IntervalUnit,
+        expr: Box<Expr>,
+    },
+    Trim {
+        side: TrimSide,
+        what: Option<Box<Expr>>,
+        from: Box<Expr>,
+    },
     /// `CHAR(n, … [USING charset])`
-    Char { args: Vec<Expr>, charset: Option<String> },
+    Char {
+        args: Vec<Expr>,
+        charset: Option<String>,
+    },
     /// `INTERVAL value unit`: the right side of `+`, `-` (or the left of `+`) and the second argument of `DATE_ADD` and the like.
-    Interval { value: Box<Expr>, unit: IntervalUnit },
+    Interval {
+        value: Box<Expr>,
+        unit: IntervalUnit,
+    },
     /// A bare unit: the first argument of `TIMESTAMPADD` and `TIMESTAMPDIFF`.
     Unit(IntervalUnit),
     /// `DEFAULT` or `DEFAULT(column)`
     Default(Option<ColumnName>),
     /// `VALUES(column)` in `ON DUPLICATE KEY UPDATE`
     Values(ColumnName),
-    Match { columns: Vec<ColumnName>, against: Box<Expr>, mode: MatchMode },
+    Match {
+        columns: Vec<ColumnName>,
+        against: Box<Expr>,
+        mode: MatchMode,
+    },
 }
 
 /// A function call in ordinary syntax, aggregate or not.
@@ -316,6 +410,10 @@ impl IntervalUnit {
 
     /// Its name in upper case.
     pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, unit)| *unit == self).map(|(name, _)| *name).expect("every unit has a name")
+        Self::NAMES
+            .iter()
+            .find(|(_, unit)| *unit == self)
+            .map(|(name, _)| *name)
+            .expect("every unit has a name")
     }
 }

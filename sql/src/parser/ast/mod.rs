@@ -74,7 +74,9 @@ pub enum Statement {
     LockTables(Vec<(ObjectName, Option<Ident>, TableLock)>),
     UnlockTables,
     /// `LOCK INSTANCE FOR BACKUP` and `UNLOCK INSTANCE`.
-    LockInstance { lock: bool },
+    LockInstance {
+        lock: bool,
+    },
 
     Set(Vec<SetItem>),
     SetTransaction(SetTransaction),
@@ -83,32 +85,73 @@ pub enum Statement {
     Show(Show),
     Explain(Box<Explain>),
     /// `DESCRIBE table [column | 'pattern']`
-    Describe { table: ObjectName, column: Option<String> },
+    Describe {
+        table: ObjectName,
+        column: Option<String>,
+    },
     Help(String),
 
-    Prepare { name: Ident, source: PrepareSource },
-    Execute { name: Ident, using: Vec<String> },
-    Deallocate { name: Ident },
+    Prepare {
+        name: Ident,
+        source: PrepareSource,
+    },
+    Execute {
+        name: Ident,
+        using: Vec<String>,
+    },
+    Deallocate {
+        name: Ident,
+    },
 
     Kill(Kill),
-    Flush { local: bool, what: Vec<FlushWhat> },
-    Analyze { local: bool, tables: Vec<ObjectName> },
+    Flush {
+        local: bool,
+        what: Vec<FlushWhat>,
+    },
+    Analyze {
+        local: bool,
+        tables: Vec<ObjectName>,
+    },
     /// `CHECK | CHECKSUM | OPTIMIZE | REPAIR TABLE …`
-    TableMaintenance { verb: MaintenanceVerb, tables: Vec<ObjectName> },
+    TableMaintenance {
+        verb: MaintenanceVerb,
+        tables: Vec<ObjectName>,
+    },
     Shutdown,
 
     CreateUser(CreateUser),
     AlterUser(CreateUser),
-    DropUser { if_exists: bool, users: Vec<Account> },
+    DropUser {
+        if_exists: bool,
+        users: Vec<Account>,
+    },
     RenameUser(Vec<(Account, Account)>),
-    CreateRole { if_not_exists: bool, roles: Vec<Account> },
-    DropRole { if_exists: bool, roles: Vec<Account> },
+    CreateRole {
+        if_not_exists: bool,
+        roles: Vec<Account>,
+    },
+    DropRole {
+        if_exists: bool,
+        roles: Vec<Account>,
+    },
     Grant(Grant),
     Revoke(Revoke),
-    GrantRoles { roles: Vec<Account>, to: Vec<Account>, with_admin: bool },
-    RevokeRoles { roles: Vec<Account>, from: Vec<Account>, if_exists: bool, ignore_unknown: bool },
+    GrantRoles {
+        roles: Vec<Account>,
+        to: Vec<Account>,
+        with_admin: bool,
+    },
+    RevokeRoles {
+        roles: Vec<Account>,
+        from: Vec<Account>,
+        if_exists: bool,
+        ignore_unknown: bool,
+    },
     SetRole(SetRole),
-    SetDefaultRole { roles: SetRole, users: Vec<Account> },
+    SetDefaultRole {
+        roles: SetRole,
+        users: Vec<Account>,
+    },
 }
 
 impl Statement {
@@ -118,16 +161,58 @@ impl Statement {
         match self {
             S::CreateTable(create) => !create.temporary,
             S::DropTable(drop) => !drop.temporary,
-            S::CreateDatabase(_) | S::AlterDatabase(_) | S::DropDatabase(_) | S::AlterTable(_) | S::RenameTable(_)
-            | S::TruncateTable(_) | S::CreateIndex(_) | S::DropIndex(_) | S::CreateView(_) | S::DropView(_)
-            | S::Begin(_) | S::LockTables(_) | S::UnlockTables | S::SetPassword(_) | S::Flush { .. }
-            | S::Analyze { .. } | S::TableMaintenance { .. } | S::CreateUser(_) | S::AlterUser(_) | S::DropUser { .. }
-            | S::RenameUser(_) | S::CreateRole { .. } | S::DropRole { .. } | S::Grant(_) | S::Revoke(_)
-            | S::GrantRoles { .. } | S::RevokeRoles { .. } | S::SetDefaultRole { .. } => true,
-            S::Query(_) | S::Insert(_) | S::Update(_) | S::Delete(_) | S::LoadData(_) | S::Do(_) | S::Commit(_)
-            | S::Rollback(_) | S::Savepoint(_) | S::RollbackTo(_) | S::ReleaseSavepoint(_) | S::LockInstance { .. }
-            | S::Set(_) | S::SetTransaction(_) | S::Use(_) | S::Show(_) | S::Explain(_) | S::Describe { .. }
-            | S::Help(_) | S::Prepare { .. } | S::Execute { .. } | S::Deallocate { .. } | S::Kill(_) | S::Shutdown
+            S::CreateDatabase(_)
+            | S::AlterDatabase(_)
+            | S::DropDatabase(_)
+            | S::AlterTable(_)
+            | S::RenameTable(_)
+            | S::TruncateTable(_)
+            | S::CreateIndex(_)
+            | S::DropIndex(_)
+            | S::CreateView(_)
+            | S::DropView(_)
+            | S::Begin(_)
+            | S::LockTables(_)
+            | S::UnlockTables
+            | S::SetPassword(_)
+            | S::Flush { .. }
+            | S::Analyze { .. }
+            | S::TableMaintenance { .. }
+            | S::CreateUser(_)
+            | S::AlterUser(_)
+            | S::DropUser { .. }
+            | S::RenameUser(_)
+            | S::CreateRole { .. }
+            | S::DropRole { .. }
+            | S::Grant(_)
+            | S::Revoke(_)
+            | S::GrantRoles { .. }
+            | S::RevokeRoles { .. }
+            | S::SetDefaultRole { .. } => true,
+            S::Query(_)
+            | S::Insert(_)
+            | S::Update(_)
+            | S::Delete(_)
+            | S::LoadData(_)
+            | S::Do(_)
+            | S::Commit(_)
+            | S::Rollback(_)
+            | S::Savepoint(_)
+            | S::RollbackTo(_)
+            | S::ReleaseSavepoint(_)
+            | S::LockInstance { .. }
+            | S::Set(_)
+            | S::SetTransaction(_)
+            | S::Use(_)
+            | S::Show(_)
+            | S::Explain(_)
+            | S::Describe { .. }
+            | S::Help(_)
+            | S::Prepare { .. }
+            | S::Execute { .. }
+            | S::Deallocate { .. }
+            | S::Kill(_)
+            | S::Shutdown
             | S::SetRole(_) => false,
         }
     }

@@ -43,7 +43,12 @@ pub enum SetExpr {
     Table(ObjectName),
     /// A parenthesised query, whose own ORDER BY and LIMIT stay inside.
     Query(Box<Query>),
-    SetOp { op: SetOp, all: bool, left: Box<SetExpr>, right: Box<SetExpr> },
+    SetOp {
+        op: SetOp,
+        all: bool,
+        left: Box<SetExpr>,
+        right: Box<SetExpr>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +91,12 @@ pub enum SelectItem {
 pub enum TableRef {
     Table(TableFactor),
     /// `[LATERAL] (query) [AS] alias [(columns)]`
-    Derived { query: Box<Query>, alias: Ident, columns: Vec<Ident>, lateral: bool },
+    Derived {
+        query: Box<Query>,
+        alias: Ident,
+        columns: Vec<Ident>,
+        lateral: bool,
+    },
     Join(Box<Join>),
     /// `(a, b, …)`: a cross join of a parenthesised list.
     List(Vec<TableRef>),
@@ -177,7 +187,10 @@ pub enum LockWait {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum IntoClause {
-    Outfile { path: String, format: Box<LoadFormat> },
+    Outfile {
+        path: String,
+        format: Box<LoadFormat>,
+    },
     Dumpfile(String),
     /// `INTO @a, @b`
     Vars(Vec<String>),
@@ -214,4 +227,3 @@ pub enum FrameBound {
     Following(Expr),
     UnboundedFollowing,
 }
-
