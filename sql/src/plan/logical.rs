@@ -1,0 +1,195 @@
+//! The binder's output: relational algebra over column ids (see [`ColumnId`]).
+
+use std::sync::Arc;
+
+use rutile_expr::Expr;
+
+use super::schema::{ColumnId, OutputColumn, Schema, SchemaRef};
+use crate::catalog::model::TableInfo;
+
+/// A node of the logical tree. Expressions refer to columns by id, so a node can move without renumbering.
+#[derive(Debug, Clone)]
+pub enum LogicalPlan {
+    Scan(Scan),
+    /// Rows of expressions; one row of no columns is `DUAL`.
+    Values { rows: Vec<Vec<Expr>>, schema: SchemaRef },
+    Filter { input: Box<LogicalPlan>, predicates: Vec<Expr> },
+    /// `exprs[i]` computes `schema.columns[i]`; a bare column keeps its id.
+    Project { input: Box<LogicalPlan>, exprs: Vec<Expr>, schema: SchemaRef },
+    Join(Join),
+    Aggregate(Aggregate),
+    /// One row of each set of equal rows.
+    Distinct { input: Box<LogicalPlan> },
+    Sort { input: Box<LogicalPlan>, keys: Vec<SortKey> },
+    Limit { input: Box<LogicalPlan>, limit: LimitClause },
+    /// `UNION ALL`: the inputs' columns in order are `schema`'s; a distinct union has a `Distinct` above.
+    Union { inputs: Vec<LogicalPlan>, schema: SchemaRef },
+    /// Runs `inner` once per row of `outer`, for subqueries that depend on the row.
+    Apply(Apply),
+}
+
+/// Reading a stored or a virtual table.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    pub db: String,
+    pub alias: String,
+    pub table: Arc<TableInfo>,
+    /// The columns read; `offsets[i]` is where `schema.columns[i]` stands in `table.columns`, [`ROWID_OFFSET`] for the hidden row id.
+    pub offsets: Vec<usize>,
+    pub schema: SchemaRef,
+    /// Conditions pushed down to the table, ANDed.
+    pub filters: Vec<Expr>,
+    pub lock: Option<LockClause>,
+    /// A table of information_schema.
+    pub is_virtual: bool,
+    pub hints: Vec<IndexHint>,
+    /// Rows wanted at most, in any order.
+    pub limit: Option<LimitClause>,
+}
+
+/// `Scan::offsets` entry of the hidden row id.
+pub const ROWID_OFFSET: usize = usize::MAX;
+
+/// `USE | FORCE | IGNORE INDEX (…)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexHint {
+    pub kind: IndexHintKind,
+    pub indexes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexHintKind {
+    Use,
+    Force,
+    Ignore,
+}
+
+/// `FOR UPDATE`, `FOR SHARE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockClause {
+    pub exclusive: bool,
+    pub wait: LockWait,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockWait {
+    /// For `innodb_lock_wait_timeout`.
+    Default,
+    NoWait,
+    SkipLocked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    /// Left rows with a match.
+    Semi,
+    /// Left rows without a match.
+    Anti,
+    /// `NOT IN`: nothing passes when the right side holds a NULL, nor does a left NULL unless the right side is empty.
+    NullAwareAnti,
+}
+
+#[derive(Debug, Clone)]
+pub struct Join {
+    pub kind: JoinKind,
+    pub left: Box<LogicalPlan>,
+    pub right: Box<LogicalPlan>,
+    /// `left = right` pairs, already brought to one type; `<=>` when `null_equal`.
+    pub on: Vec<JoinKey>,
+    /// Other conditions of the ON clause, ANDed.
+    pub filter: Vec<Expr>,
+    pub schema: SchemaRef,
+    /// `STRAIGHT_JOIN`: the left side is read first.
+    pub straight: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct JoinKey {
+    pub left: Expr,
+    pub right: Expr,
+    pub null_equal: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    pub input: Box<LogicalPlan>,
+    /// `group[i]` computes `schema.columns[i]`; the calls follow.
+    pub group: Vec<Expr>,
+    pub calls: Vec<AggregateCall>,
+    pub schema: SchemaRef,
+}
+
+/// One aggregate function of a query block.
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// Lower case: `count`, `sum`, `first_row` (any value of the group), …
+    pub name: String,
+    /// Empty for `COUNT(*)`.
+    pub args: Vec<Expr>,
+    pub distinct: bool,
+    /// `GROUP_CONCAT(… ORDER BY …)`.
+    pub order_by: Vec<SortKey>,
+    /// `GROUP_CONCAT(… SEPARATOR '…')`.
+    pub separator: Option<String>,
+    pub output: OutputColumn,
+}
+
+#[derive(Debug, Clone)]
+pub struct SortKey {
+    pub expr: Expr,
+    pub desc: bool,
+}
+
+/// `LIMIT`: literals or parameters.
+#[derive(Debug, Clone, Default)]
+pub struct LimitClause {
+    pub offset: Option<Expr>,
+    pub count: Option<Expr>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Apply {
+    pub outer: Box<LogicalPlan>,
+    pub inner: Box<LogicalPlan>,
+    pub kind: super::SubqueryKind,
+    /// Outer columns the inner plan reads, each with the parameter slot that stands for it there.
+    pub bindings: Vec<(ColumnId, usize)>,
+    /// The outer columns and the subquery's value.
+    pub schema: SchemaRef,
+}
+
+impl LogicalPlan {
+    /// The columns this node outputs.
+    pub fn schema(&self) -> &SchemaRef {
+        match self {
+            LogicalPlan::Scan(scan) => &scan.schema,
+            LogicalPlan::Values { schema, .. }
+            | LogicalPlan::Project { schema, .. }
+            | LogicalPlan::Union { schema, .. } => schema,
+            LogicalPlan::Filter { input, .. }
+            | LogicalPlan::Distinct { input }
+            | LogicalPlan::Sort { input, .. }
+            | LogicalPlan::Limit { input, .. } => input.schema(),
+            LogicalPlan::Join(join) => &join.schema,
+            LogicalPlan::Aggregate(aggregate) => &aggregate.schema,
+            LogicalPlan::Apply(apply) => &apply.schema,
+        }
+    }
+
+    /// One row without columns.
+    pub fn dual() -> Self {
+        LogicalPlan::Values { rows: vec![Vec::new()], schema: Schema::empty() }
+    }
+}
+
+/// A bound statement, before optimization.
+#[derive(Debug, Clone)]
+pub enum LogicalStatement {
+    Query(LogicalPlan),
+    Insert(super::dml::InsertPlan<LogicalPlan>),
+    Update(super::dml::UpdatePlan<LogicalPlan>),
+    Delete(super::dml::DeletePlan<LogicalPlan>),
+}
