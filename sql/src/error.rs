@@ -250,6 +250,31 @@ impl Error {
     }
 }
 
+impl From<rutile_expr::Error> for Error {
+    fn from(error: rutile_expr::Error) -> Self {
+        Error::Mysql { code: error.code(), state: error.sqlstate(), message: error.to_string() }
+    }
+}
+
+/// What the cluster's client says. `AlreadyExists` names a key only the table's layer can spell, which catches it first.
+impl From<rutile_client::Error> for Error {
+    fn from(error: rutile_client::Error) -> Self {
+        use rutile_client::Error as E;
+        match error {
+            E::Pd(reason) => Error::PdUnavailable { reason },
+            E::Store { .. } | E::RegionUnavailable { .. } => Error::RegionUnavailable { reason: error.to_string() },
+            E::EntryTooLarge { size_bytes, .. } => Error::TransactionTooLarge { bytes: size_bytes },
+            E::WriteConflict { .. } | E::Aborted { .. } => Error::WriteConflict { detail: error.to_string() },
+            E::KeyIsLocked { .. } | E::LockWaitTimeout { .. } => Error::LockWaitTimeout,
+            E::LockNoWait { .. } => Error::LockNowait,
+            E::Deadlock { .. } => Error::Deadlock,
+            E::AlreadyExists { key } => Error::DupEntry { entry: hex::encode(&key), key: "?".to_owned() },
+            E::ResultUndetermined(_) => Error::ResultUndetermined,
+            E::TransactionEnded | E::Raw(_) | E::Coprocessor(_) | E::Protocol(_) => Error::internal(error.to_string()),
+        }
+    }
+}
+
 /// An error travels through DataFusion's operators as an external one and comes out unchanged.
 impl From<Error> for DataFusionError {
     fn from(error: Error) -> Self {
@@ -263,6 +288,12 @@ impl From<DataFusionError> for Error {
         while let Some(inner) = cause {
             if let Some(ours) = inner.downcast_ref::<Error>() {
                 return ours.clone();
+            }
+            if let Some(below) = inner.downcast_ref::<rutile_expr::Error>() {
+                return below.clone().into();
+            }
+            if let Some(below) = inner.downcast_ref::<rutile_client::Error>() {
+                return below.clone().into();
             }
             cause = inner.source();
         }

@@ -15,6 +15,7 @@
 
 pub mod binder;
 pub mod catalog;
+pub mod context;
 pub mod ddl;
 pub mod error;
 pub mod executor;
@@ -25,4 +26,5 @@ pub mod server;
 pub mod session;
 pub mod table;
 
+pub use context::{Output, Rows, StatementContext};
 pub use error::{Error, Result};
