@@ -1,0 +1,1 @@
+//! Multi-version records over a region's snapshot.

@@ -1,0 +1,142 @@
+//! A consistent view of one region. Keys are in PD form; nothing outside the region can be seen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rutile_proto::{key, metapb};
+
+use crate::engine::{Cf, EngineIterator, EngineSnapshot, IterOptions, Result};
+
+/// A consistent view of one region. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RegionSnapshot {
+    snapshot: Arc<EngineSnapshot>,
+    region: Arc<metapb::Region>,
+    term: u64,
+}
+
+impl RegionSnapshot {
+    /// A view of `region` within a view of the store; `term` is that of the leadership it was taken under.
+    #[must_use]
+    pub fn new(snapshot: Arc<EngineSnapshot>, region: Arc<metapb::Region>, term: u64) -> Self {
+        Self { snapshot, region, term }
+    }
+
+    /// The region.
+    #[must_use]
+    pub fn region(&self) -> &Arc<metapb::Region> {
+        &self.region
+    }
+
+    /// Of the leadership it was taken under.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Whether a key belongs to the region.
+    #[must_use]
+    pub fn contains(&self, pd_key: &[u8]) -> bool {
+        key::in_range(pd_key, &self.region.start_key, &self.region.end_key)
+    }
+
+    /// The value of a key, which must belong to the region (check with [`RegionSnapshot::contains`] where it comes from a client).
+    pub fn get(&self, cf: Cf, pd_key: &[u8]) -> Result<Option<Bytes>> {
+        assert!(self.contains(pd_key), "read of a key outside region {}", self.region.id);
+        with_data_key(pd_key, |data_key| self.snapshot.get(cf, data_key))
+    }
+
+    /// An iterator over the part of the range that lies in the region. Bounds in PD form.
+    #[must_use]
+    pub fn iter(&self, cf: Cf, options: IterOptions) -> RegionIterator {
+        let lower = std::cmp::max(&options.lower[..], &self.region.start_key[..]);
+        let end = &self.region.end_key[..];
+        let upper = match &options.upper[..] {
+            [] => end,
+            upper if end.is_empty() => upper,
+            upper => std::cmp::min(upper, end),
+        };
+        // RocksDB's bounds must not cross.
+        let (lower, upper) = (key::data_key(lower), key::data_end_key(upper));
+        let upper = std::cmp::max(upper, lower.clone());
+        let inner = self.snapshot.iter(cf, IterOptions { lower, upper, ..options });
+        RegionIterator { inner, buffer: Vec::with_capacity(64) }
+    }
+}
+
+/// Calls with the data key; short keys need no allocation.
+fn with_data_key<T>(pd_key: &[u8], f: impl FnOnce(&[u8]) -> T) -> T {
+    let mut buffer = [0; 128];
+    if pd_key.len() < buffer.len() {
+        buffer[0] = key::DATA_PREFIX;
+        buffer[1..=pd_key.len()].copy_from_slice(pd_key);
+        f(&buffer[..=pd_key.len()])
+    } else {
+        f(&key::data_key(pd_key))
+    }
+}
+
+/// A cursor over one column family of a region; starts nowhere: seek first.
+pub struct RegionIterator {
+    inner: EngineIterator,
+    buffer: Vec<u8>,
+}
+
+impl RegionIterator {
+    fn data_key(&mut self, pd_key: &[u8]) {
+        self.buffer.clear();
+        self.buffer.push(key::DATA_PREFIX);
+        self.buffer.extend_from_slice(pd_key);
+    }
+
+    /// To the first key at or after `pd_key`. Says whether there is one within the bounds.
+    pub fn seek(&mut self, pd_key: &[u8]) -> Result<bool> {
+        self.data_key(pd_key);
+        self.inner.seek(&self.buffer)
+    }
+
+    /// To the last key at or before `pd_key`.
+    pub fn seek_for_prev(&mut self, pd_key: &[u8]) -> Result<bool> {
+        self.data_key(pd_key);
+        self.inner.seek_for_prev(&self.buffer)
+    }
+
+    /// To the first key within the bounds.
+    pub fn seek_to_first(&mut self) -> Result<bool> {
+        self.inner.seek_to_first()
+    }
+
+    /// To the last key within the bounds.
+    pub fn seek_to_last(&mut self) -> Result<bool> {
+        self.inner.seek_to_last()
+    }
+
+    /// One key forward; only when valid.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<bool> {
+        self.inner.next()
+    }
+
+    /// One key backward; only when valid.
+    pub fn prev(&mut self) -> Result<bool> {
+        self.inner.prev()
+    }
+
+    /// Whether the cursor is on a key.
+    #[must_use]
+    pub fn valid(&self) -> bool {
+        self.inner.valid()
+    }
+
+    /// The key in PD form; empty when not valid.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.inner.key().get(1..).unwrap_or_default()
+    }
+
+    /// The value; empty when not valid.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        self.inner.value()
+    }
+}

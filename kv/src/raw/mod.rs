@@ -1,0 +1,1 @@
+//! Raw key-value commands.

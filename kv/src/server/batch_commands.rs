@@ -1,0 +1,1 @@
+//! The BatchCommands stream: many unary requests on one stream.

@@ -1,0 +1,6 @@
+//! The store as a process: its service, its ports, its start and stop order.
+
+pub mod batch_commands;
+pub mod node;
+pub mod service;
+pub mod status;

@@ -1,0 +1,1 @@
+//! The service of a store, one function per RPC.

@@ -1,0 +1,1 @@
+//! The HTTP status port: `/metrics`, `/status`, `/config`.
