@@ -49,7 +49,9 @@ id!(/** A cluster; every request may carry it, a wrong one is refused. */ Cluste
 pub const LOGICAL_BITS: u32 = 18;
 
 /// A timestamp of the placement driver: unix milliseconds `<< 18 | logical`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

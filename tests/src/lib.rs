@@ -1,1 +1,4 @@
+//! What whole-system tests share: a database as a real process, and its clients' environment.
 
+pub mod process;
+pub mod tools;

@@ -1,0 +1,49 @@
+# Rutile: two commands do everything: `make run` and `make test`.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/rutile/target
+VENV := $(HOME)/.cache/rutile/venv
+export RUTILE_VENV := $(VENV)
+RUN_ARGS ?=
+
+.PHONY: setup setup-bench run build test slt slt-peer lint fmt bench soak dist
+
+setup: ## packages, Rust, Python and Maven dependencies that building and testing need
+	@scripts/setup.sh
+
+setup-bench:
+	@scripts/setup.sh bench
+
+build:
+	cargo build --release --locked --workspace
+
+run: setup ## build and start a database, and print how to connect
+	cargo build --release --locked -p rutile
+	@exec $(CARGO_TARGET_DIR)/release/rutile playground $(RUN_ARGS)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+test: setup ## unit, SQL, cluster, crash and real-client tests
+	cargo build --release --locked --workspace
+	cargo test --release --locked --workspace --no-fail-fast
+
+slt: build ## only the SQL cases
+	cargo test --release --locked -p rutile-slt
+
+slt-peer: ## the same SQL cases against another MySQL server: make slt-peer MYSQL_PEER=host:port
+	@[ -n "$(MYSQL_PEER)" ] || { echo "say which server: make slt-peer MYSQL_PEER=host:port"; exit 2; }
+	MYSQL_PEER=$(MYSQL_PEER) cargo run --release --locked -p rutile-slt -- check
+
+bench: setup-bench ## sysbench side by side with MariaDB (and a MySQL given as MYSQL_PEER=host:port)
+	cargo build --release --locked -p rutile
+	scripts/bench-sysbench.sh
+
+soak: build ## long crash runs: ROUNDS=200 by default
+	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked -p rutile-tests --test crash -- --nocapture
+
+dist:
+	cargo build --profile dist --locked -p rutile
