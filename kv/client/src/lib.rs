@@ -1,10 +1,11 @@
 //! Client of a cluster: for the SQL layer and for low-level users.
 //!
 //! Floors, each importing only lower ones:
-//! 1. [`transport`] traits, [`error`];
-//! 2. placement driver calls, timestamp batching;
-//! 3. region cache, region-error retries, back-off;
-//! 4. [`txn`] transactions, snapshots and lock resolution, [`raw`]; [`client`] ties them together.
+//! 1. [`transport`] traits, [`grpc`], [`error`];
+//! 2. [`pd_client`], [`tso`] batching;
+//! 3. [`region_cache`], [`sender`] region-error retries, [`backoff`];
+//! 4. [`txn`] transactions, snapshots and lock resolution, [`raw`];
+//! 5. [`client`], which ties them together.
 //!
 //! ```no_run
 //! # async fn example() -> rutile_client::Result<()> {
@@ -17,10 +18,16 @@
 //! # }
 //! ```
 
+pub mod backoff;
 pub mod client;
 pub mod error;
+pub mod grpc;
+pub mod pd_client;
 pub mod raw;
+pub mod region_cache;
+pub mod sender;
 pub mod transport;
+pub mod tso;
 pub mod txn;
 
 pub use client::Client;

@@ -2,9 +2,17 @@
 //!
 //! Source: Percolator (OSDI '10) and TiKV's extensions of it: pessimistic locks, async commit, one-phase commit.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rutile_proto::codec;
 
+use crate::sender::Cluster;
+
+mod committer;
+mod membuffer;
+mod pessimistic;
+mod resolver;
 mod scanner;
 mod snapshot;
 mod transaction;
@@ -14,6 +22,18 @@ pub use scanner::Scanner;
 pub use snapshot::Snapshot;
 pub use transaction::{LockOptions, LockWait, LockedValue, Savepoint, Transaction, TxnMode, TxnOptions};
 pub use view::ReadView;
+
+/// What every snapshot and transaction of a client shares.
+pub(crate) struct TxnCore {
+    pub cluster: Arc<Cluster>,
+    pub resolver: resolver::LockResolver,
+}
+
+impl TxnCore {
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        TxnCore { resolver: resolver::LockResolver::new(cluster.clone()), cluster }
+    }
+}
 
 /// Keys from `start` (inclusive) to `end` (exclusive); an empty `end` is unbounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
