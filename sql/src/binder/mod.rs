@@ -1,1 +1,189 @@
 //! Names, types and collations: syntax tree to logical plan.
+//!
+//! A query block is bound in MySQL's order: FROM, WHERE, the select list, GROUP BY, HAVING, ORDER BY, LIMIT. Every column a node
+//! computes has an id unique in the statement, and expressions refer to ids, so that a subquery refers to an outer column like to
+//! its own, and the optimizer moves nodes freely. A subquery that depends on nothing outside is run once, before the statement
+//! ([`crate::plan::SubqueryPlan`]); the others become semi joins or an Apply.
+
+mod aggregate;
+mod delete;
+mod expr;
+mod from;
+mod insert;
+mod query;
+mod scope;
+mod select;
+mod subquery;
+mod types;
+mod update;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rutile_expr::types::FieldType;
+use rutile_expr::{EvalContext, Expr};
+
+use crate::catalog::model::InfoSchema;
+use crate::error::{Error, Result};
+use crate::parser::ast;
+use crate::plan::logical::{LogicalPlan, LogicalStatement, LogicalSubquery};
+use crate::plan::schema::{ColumnId, OutputColumn};
+use scope::{Clause, ScopeChain};
+
+/// What names and literals are bound against.
+#[derive(Clone, Copy)]
+pub struct BindContext<'a> {
+    pub infoschema: &'a Arc<InfoSchema>,
+    pub current_db: Option<&'a str>,
+    /// sql_mode, the connection's collation, and what constant folding may use.
+    pub eval: &'a EvalContext,
+    /// Types of the parameters' values; empty while a statement is only prepared.
+    pub param_types: &'a [FieldType],
+    pub variables: &'a dyn SystemVariables,
+}
+
+/// Reads `@@name`.
+pub trait SystemVariables {
+    /// The variable as a literal of its type; error 1193 when there is none.
+    fn read(&self, scope: Option<ast::VarScope>, name: &str) -> Result<Expr>;
+}
+
+/// A bound statement with the subqueries to run before it.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    pub statement: LogicalStatement,
+    pub subqueries: Vec<LogicalSubquery>,
+    pub params: usize,
+    pub cacheable: bool,
+}
+
+/// Binds a query or a statement that changes rows.
+pub fn bind(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> Result<Bound> {
+    let mut binder = Binder::new(ctx, params);
+    let statement = match statement {
+        ast::Statement::Query(query) => LogicalStatement::Query(binder.bind_query(query, None)?),
+        ast::Statement::Insert(insert) => LogicalStatement::Insert(binder.bind_insert(insert)?),
+        ast::Statement::Update(update) => LogicalStatement::Update(binder.bind_update(update)?),
+        ast::Statement::Delete(delete) => LogicalStatement::Delete(binder.bind_delete(delete)?),
+        ast::Statement::Do(exprs) => LogicalStatement::Query(binder.bind_do(exprs)?),
+        other => return Err(Error::internal(format!("no plan for {other:?}"))),
+    };
+    Ok(Bound { statement, subqueries: binder.subqueries, params, cacheable: binder.cacheable })
+}
+
+/// Binds an expression that sees no column: the value of SET, of a DEFAULT, of a LIMIT.
+pub fn bind_constant(expr: &ast::Expr, ctx: BindContext<'_>) -> Result<Expr> {
+    let mut binder = Binder::new(ctx, 0);
+    let chain = Rc::new(ScopeChain::default());
+    let mut names = ExprScope::new(&chain, Clause::Values);
+    let bound = binder.bind_expr(expr, &mut names)?;
+    if !binder.subqueries.is_empty() {
+        return Err(Error::not_supported("a subquery here"));
+    }
+    Ok(bound)
+}
+
+/// Binds an expression over the columns of one table: `Expr::Column(offset)`. For generated columns and checks.
+pub fn bind_over_table(expr: &ast::Expr, db: &str, table: &Arc<crate::catalog::model::TableInfo>, ctx: BindContext<'_>) -> Result<Expr> {
+    let mut binder = Binder::new(ctx, 0);
+    let scan = binder.scan_table(db, table, &table.name);
+    let mut scope = scope::Scope::default();
+    scope.add_table(db, &table.name, scan.schema.columns.iter().cloned().map(|column| (column, true)))?;
+    let chain = Rc::new(ScopeChain { scope: Rc::new(scope), outer: None });
+    binder.bind_expr(expr, &mut ExprScope::new(&chain, Clause::FieldList))
+}
+
+/// The state of binding one statement.
+pub(crate) struct Binder<'a> {
+    ctx: BindContext<'a>,
+    next_id: ColumnId,
+    next_slot: usize,
+    subqueries: Vec<LogicalSubquery>,
+    ctes: Vec<Rc<query::CteScope>>,
+    /// Keys of the tables in the statement, for functional dependencies.
+    keys: Vec<aggregate::TableKeys>,
+    cacheable: bool,
+    /// Scans read what a change of the row needs, too.
+    scans_for_write: bool,
+    depth: usize,
+}
+
+/// How deep queries may nest.
+const QUERY_DEPTH_MAX: usize = 61;
+
+impl<'a> Binder<'a> {
+    fn new(ctx: BindContext<'a>, params: usize) -> Self {
+        Binder {
+            ctx,
+            next_id: 0,
+            next_slot: params,
+            subqueries: Vec::new(),
+            ctes: Vec::new(),
+            keys: Vec::new(),
+            cacheable: true,
+            scans_for_write: false,
+            depth: 0,
+        }
+    }
+
+    fn new_id(&mut self) -> ColumnId {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn new_slot(&mut self) -> usize {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        slot
+    }
+
+    /// A computed output column.
+    fn output(&mut self, name: &str, ty: FieldType) -> OutputColumn {
+        OutputColumn::computed(self.new_id(), name, ty)
+    }
+}
+
+/// What the names of one clause mean while its expressions are bound, and what binding them asks of the query block.
+pub(crate) struct ExprScope<'s> {
+    chain: &'s Rc<ScopeChain>,
+    clause: Clause,
+    /// Aggregate calls met; `None` where they are an error.
+    aggregates: Option<&'s mut aggregate::Aggregates>,
+    in_aggregate: bool,
+    /// The select list, for names in HAVING and ORDER BY.
+    items: &'s [select::Item],
+    /// Subqueries that need the clause's row.
+    applies: Vec<subquery::PendingApply>,
+}
+
+impl<'s> ExprScope<'s> {
+    fn new(chain: &'s Rc<ScopeChain>, clause: Clause) -> Self {
+        ExprScope { chain, clause, aggregates: None, in_aggregate: false, items: &[], applies: Vec::new() }
+    }
+
+    fn with_aggregates(mut self, aggregates: &'s mut aggregate::Aggregates) -> Self {
+        self.aggregates = Some(aggregates);
+        self
+    }
+
+    fn with_items(mut self, items: &'s [select::Item]) -> Self {
+        self.items = items;
+        self
+    }
+
+    /// For places where a subquery depending on the row has nowhere to run.
+    fn reject_applies(self, place: &str) -> Result<()> {
+        if self.applies.is_empty() { Ok(()) } else { Err(Error::not_supported(place)) }
+    }
+}
+
+/// A reference to a column.
+fn column_expr(column: &OutputColumn) -> Expr {
+    Expr::column(column.id, column.ty.clone())
+}
+
+/// Puts a filter on a plan, unless there is nothing to filter by.
+fn filtered(plan: LogicalPlan, predicates: Vec<Expr>) -> LogicalPlan {
+    if predicates.is_empty() { plan } else { LogicalPlan::Filter { input: Box::new(plan), predicates } }
+}

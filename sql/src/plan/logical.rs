@@ -97,20 +97,11 @@ pub struct Join {
     pub kind: JoinKind,
     pub left: Box<LogicalPlan>,
     pub right: Box<LogicalPlan>,
-    /// `left = right` pairs, already brought to one type; `<=>` when `null_equal`.
-    pub on: Vec<JoinKey>,
-    /// Other conditions of the ON clause, ANDed.
+    /// The ON clause, ANDed; the optimizer takes the equalities to hash out of it.
     pub filter: Vec<Expr>,
     pub schema: SchemaRef,
     /// `STRAIGHT_JOIN`: the left side is read first.
     pub straight: bool,
-}
-
-#[derive(Debug, Clone)]
-pub struct JoinKey {
-    pub left: Expr,
-    pub right: Expr,
-    pub null_equal: bool,
 }
 
 #[derive(Debug, Clone)]
