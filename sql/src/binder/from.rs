@@ -59,7 +59,11 @@ impl Binder<'_> {
         if !factor.partitions.is_empty() {
             return Err(Error::not_supported("partitions"));
         }
-        let mut scan = self.scan_table(&db, &table, alias);
+        let mut scan = match self.scans_for_write {
+            true => self.scan_for_write(&db, &table, alias),
+            false => self.scan_table(&db, &table, alias),
+        };
+        self.note_keys(&scan);
         scan.hints = index_hints(factor, &table)?;
         let mut scope = Scope::default();
         let visible = table.public_columns().map(|(_, column)| !column.invisible);
@@ -71,15 +75,14 @@ impl Binder<'_> {
     pub(super) fn resolve_table(&self, name: &ast::ObjectName) -> Result<(String, Arc<TableInfo>)> {
         let db = match &name.schema {
             Some(schema) => schema.as_str(),
-            None => self.ctx.current_db.ok_or(Error::NoDatabase)?,
+            None => self.ctx.statement.current_database()?,
         };
-        let entry = self.ctx.infoschema.database(db).ok_or_else(|| match name.schema {
+        let infoschema = &self.ctx.statement.schema;
+        let entry = infoschema.database(db).ok_or_else(|| match name.schema {
             Some(_) => Error::BadDb { db: db.to_owned() },
             None => Error::NoSuchTable { db: db.to_owned(), table: name.name.clone() },
         })?;
-        let table = self
-            .ctx
-            .infoschema
+        let table = infoschema
             .table(db, &name.name)
             .ok_or_else(|| Error::NoSuchTable { db: db.to_owned(), table: name.name.clone() })?;
         Ok((entry.info.name.clone(), Arc::clone(table)))
@@ -118,6 +121,22 @@ impl Binder<'_> {
         }
         scan.schema = Schema::new(columns);
         scan
+    }
+
+    /// Remembers the unique keys of a scan, for functional dependencies.
+    fn note_keys(&mut self, scan: &Scan) {
+        let column = |offset: usize| {
+            let place = scan.offsets.iter().position(|o| *o == offset)?;
+            Some(scan.schema.columns[place].id)
+        };
+        let table = &scan.table;
+        let unique = table.indexes.iter().filter(|index| index.unique && index.state.is_public());
+        let whole = unique.filter(|index| {
+            let mut columns = index.columns.iter();
+            columns.all(|c| c.prefix.is_none() && table.columns[c.offset].ty.not_null)
+        });
+        let keys = whole.filter_map(|index| index.columns.iter().map(|c| column(c.offset)).collect()).collect();
+        self.keys.push(super::aggregate::TableKeys { keys, all: scan.schema.ids().collect() });
     }
 
     fn table_column(&mut self, db: &str, table: &TableInfo, alias: &str, offset: usize) -> OutputColumn {

@@ -21,9 +21,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rutile_expr::types::FieldType;
-use rutile_expr::{EvalContext, Expr};
+use rutile_expr::Expr;
 
-use crate::catalog::model::InfoSchema;
+use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::parser::ast;
 use crate::plan::logical::{LogicalPlan, LogicalStatement, LogicalSubquery};
@@ -33,19 +33,9 @@ use scope::{Clause, ScopeChain};
 /// What names and literals are bound against.
 #[derive(Clone, Copy)]
 pub struct BindContext<'a> {
-    pub infoschema: &'a Arc<InfoSchema>,
-    pub current_db: Option<&'a str>,
-    /// sql_mode, the connection's collation, and what constant folding may use.
-    pub eval: &'a EvalContext,
+    pub statement: &'a StatementContext,
     /// Types of the parameters' values; empty while a statement is only prepared.
     pub param_types: &'a [FieldType],
-    pub variables: &'a dyn SystemVariables,
-}
-
-/// Reads `@@name`.
-pub trait SystemVariables {
-    /// The variable as a literal of its type; error 1193 when there is none.
-    fn read(&self, scope: Option<ast::VarScope>, name: &str) -> Result<Expr>;
 }
 
 /// A bound statement with the subqueries to run before it.
@@ -155,11 +145,13 @@ pub(crate) struct ExprScope<'s> {
     items: &'s [select::Item],
     /// Subqueries that need the clause's row.
     applies: Vec<subquery::PendingApply>,
+    /// In ON DUPLICATE KEY UPDATE: the id of the new row's first column, for `VALUES(c)`.
+    values_row: Option<ColumnId>,
 }
 
 impl<'s> ExprScope<'s> {
     fn new(chain: &'s Rc<ScopeChain>, clause: Clause) -> Self {
-        ExprScope { chain, clause, aggregates: None, in_aggregate: false, items: &[], applies: Vec::new() }
+        ExprScope { chain, clause, aggregates: None, in_aggregate: false, items: &[], applies: Vec::new(), values_row: None }
     }
 
     fn with_aggregates(mut self, aggregates: &'s mut aggregate::Aggregates) -> Self {
@@ -180,7 +172,7 @@ impl<'s> ExprScope<'s> {
 
 /// A reference to a column.
 fn column_expr(column: &OutputColumn) -> Expr {
-    Expr::column(column.id, column.ty.clone())
+    Expr::column(column.id, &column.name, column.ty.clone())
 }
 
 /// Puts a filter on a plan, unless there is nothing to filter by.

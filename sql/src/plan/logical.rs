@@ -128,6 +128,14 @@ pub struct AggregateCall {
     pub output: OutputColumn,
 }
 
+impl AggregateCall {
+    /// A call without DISTINCT or an order.
+    pub fn new(name: &str, args: Vec<Expr>, output: OutputColumn) -> Self {
+        let name = name.to_owned();
+        AggregateCall { name, args, distinct: false, order_by: Vec::new(), separator: None, output }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct SortKey {
     pub expr: Expr,
@@ -174,6 +182,14 @@ impl LogicalPlan {
     pub fn dual() -> Self {
         LogicalPlan::Values { rows: vec![Vec::new()], schema: Schema::empty() }
     }
+}
+
+/// An uncorrelated subquery: see [`super::SubqueryPlan`].
+#[derive(Debug, Clone)]
+pub struct LogicalSubquery {
+    pub kind: super::SubqueryKind,
+    pub plan: LogicalPlan,
+    pub slot: usize,
 }
 
 /// A bound statement, before optimization.

@@ -1,6 +1,7 @@
 //! Plans as data: what the binder and the optimizer produce, the executor runs and EXPLAIN prints. No logic that reads or writes.
 
 pub mod dml;
+pub mod exprs;
 pub mod logical;
 pub mod physical;
 pub mod range;
@@ -11,7 +12,7 @@ pub use logical::LogicalPlan;
 pub use physical::{PhysicalNode, PhysicalPlan};
 pub use schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 
-use rutile_expr::FieldType;
+use rutile_expr::types::FieldType;
 
 /// A bound and optimized statement: immutable, shared between the executions of a prepared statement.
 #[derive(Debug, Clone)]

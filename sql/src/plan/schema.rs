@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rutile_expr::FieldType;
+use rutile_expr::types::FieldType;
 
 /// A column's identity within one statement. In a logical plan `Expr::Column` holds this id, whatever node computes it; the
 /// optimizer's last step replaces it by the position in the input batch.

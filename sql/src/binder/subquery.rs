@@ -1,0 +1,303 @@
+//! Subqueries in expressions.
+//!
+//! One that refers to nothing outside runs once before the statement and becomes a parameter. `IN` and `EXISTS` among WHERE's
+//! conjuncts become semi and anti joins, with the conditions on outer columns pulled up into the join. What is left runs
+//! per row (Apply): `x op ANY (…)` as a count of its comparisons' outcomes, which keeps SQL's three values.
+
+use std::rc::Rc;
+
+use rutile_expr::Expr;
+
+use super::scope::ScopeChain;
+use super::{Binder, ExprScope, column_expr};
+use crate::error::{Error, Result};
+use crate::parser::ast;
+use crate::plan::exprs::{bind_outer, free_columns};
+use crate::plan::logical::{
+    Aggregate, AggregateCall, Apply, Join, JoinKind, LimitClause, LogicalPlan, LogicalSubquery,
+};
+use crate::plan::schema::{ColumnId, OutputColumn, Schema};
+use crate::plan::SubqueryKind;
+
+/// A subquery to run per row of the clause's input; expressions refer to `output`.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingApply {
+    pub plan: LogicalPlan,
+    pub kind: SubqueryKind,
+    pub output: OutputColumn,
+}
+
+/// A subquery that becomes a join.
+pub(super) struct SubqueryJoin {
+    plan: LogicalPlan,
+    kind: JoinKind,
+    conditions: Vec<Expr>,
+}
+
+impl Binder<'_> {
+    /// `(SELECT …)` as a value.
+    pub(super) fn bind_scalar_subquery(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Expr> {
+        let plan = self.bind_inner(query, names.chain)?;
+        if plan.schema().len() != 1 {
+            return Err(Error::OperandColumns { columns: 1 });
+        }
+        Ok(self.value_of(plan, SubqueryKind::Scalar, names))
+    }
+
+    /// `EXISTS (…)` as a value.
+    pub(super) fn bind_exists(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Expr> {
+        let plan = self.bind_inner(query, names.chain)?;
+        Ok(self.value_of(plan, SubqueryKind::Exists, names))
+    }
+
+    /// `left op ANY|ALL (SELECT …)` as a value; `IN` is `= ANY`, `NOT IN` is `<> ALL`.
+    pub(super) fn bind_quantified(
+        &mut self,
+        left: &ast::Expr,
+        op: &'static str,
+        all: bool,
+        query: &ast::Query,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
+        let left = self.bind_row(left, names)?;
+        let plan = self.bind_inner(query, names.chain)?;
+        let right: Vec<Expr> = plan.schema().columns.iter().map(column_expr).collect();
+        if left.len() != right.len() {
+            return Err(Error::OperandColumns { columns: left.len() });
+        }
+        if left.len() > 1 && !matches!((op, all), ("=", false) | ("<>", true)) {
+            return Err(Error::OperandColumns { columns: 1 });
+        }
+        let mut matches: Option<Expr> = None;
+        for (l, r) in left.into_iter().zip(right) {
+            let one = self.call("=", vec![l.clone(), r.clone()])?;
+            let one = if matches!(op, "=" | "<>") { one } else { self.call(op, vec![l, r])? };
+            matches = Some(match matches {
+                None => one,
+                Some(before) => self.call("and", vec![before, one])?,
+            });
+        }
+        let outcome = matches.ok_or_else(|| Error::internal("a subquery without columns"))?;
+        let outcome = if op == "<>" { self.call("not", vec![outcome])? } else { outcome };
+        let plan = self.count_outcomes(plan, outcome, all)?;
+        Ok(self.value_of(plan, SubqueryKind::Scalar, names))
+    }
+
+    /// One row: whether the outcome is true for any (all) rows of the plan; NULL when only unknown ones could decide.
+    fn count_outcomes(&mut self, plan: LogicalPlan, outcome: Expr, all: bool) -> Result<LogicalPlan> {
+        let truth = if all { self.call("not", vec![outcome])? } else { outcome };
+        let (count_args, count_ty) = self.aggregate_type("count", vec![truth.clone()])?;
+        let (max_args, max_ty) = self.aggregate_type("max", vec![truth])?;
+        let (all_args, all_ty) = self.aggregate_type("count", Vec::new())?;
+        let known = AggregateCall::new("count", count_args, self.output("", count_ty));
+        let decisive = AggregateCall::new("max", max_args, self.output("", max_ty));
+        let total = AggregateCall::new("count", all_args, self.output("", all_ty));
+        let (known_column, decisive_column, total_column) =
+            (column_expr(&known.output), column_expr(&decisive.output), column_expr(&total.output));
+        let schema = Schema::new(vec![known.output.clone(), decisive.output.clone(), total.output.clone()]);
+        let counted = LogicalPlan::Aggregate(Aggregate {
+            input: Box::new(plan),
+            group: Vec::new(),
+            calls: vec![known, decisive, total],
+            schema,
+        });
+        let decided = self.call("=", vec![decisive_column, Expr::int(1)])?;
+        let unknown = self.call("<", vec![known_column, total_column])?;
+        let value = self.case(
+            vec![(decided, Expr::bool(!all)), (unknown, Expr::null())],
+            Some(Expr::bool(all)),
+        )?;
+        let output = self.output("", value.field_type().clone());
+        Ok(LogicalPlan::Project { input: Box::new(counted), exprs: vec![value], schema: Schema::new(vec![output]) })
+    }
+
+    fn bind_inner(&mut self, query: &ast::Query, chain: &Rc<ScopeChain>) -> Result<LogicalPlan> {
+        let writes = std::mem::replace(&mut self.scans_for_write, false);
+        let plan = self.bind_query(query, Some(chain));
+        self.scans_for_write = writes;
+        plan
+    }
+
+    /// The value of a subquery: a parameter when it is the same for all rows, else a column an Apply computes.
+    fn value_of(&mut self, plan: LogicalPlan, kind: SubqueryKind, names: &mut ExprScope<'_>) -> Expr {
+        let ty = match kind {
+            SubqueryKind::Exists => rutile_expr::types::FieldType::boolean().with_not_null(true),
+            SubqueryKind::Scalar => plan.schema().columns[0].ty.clone().with_not_null(false),
+        };
+        if free_columns(&plan).is_empty() && !is_volatile(&plan) {
+            let slot = self.new_slot();
+            self.subqueries.push(LogicalSubquery { kind, plan, slot });
+            return Expr::Param { index: slot, field_type: ty };
+        }
+        let output = self.output("", ty);
+        let expr = column_expr(&output);
+        names.applies.push(PendingApply { plan, kind, output });
+        expr
+    }
+
+    /// A WHERE conjunct that is a semi or anti join: `[NOT] EXISTS`, `IN`, `NOT IN`.
+    pub(super) fn try_subquery_join(&mut self, part: &ast::Expr, names: &mut ExprScope<'_>) -> Result<Option<SubqueryJoin>> {
+        match part {
+            ast::Expr::Exists(query) => self.exists_join(query, false, names),
+            ast::Expr::Unary { op: ast::UnaryOp::Not, expr } => match &**expr {
+                ast::Expr::Exists(query) => self.exists_join(query, true, names),
+                ast::Expr::InSubquery { expr, query, negated } => self.in_join(expr, query, !negated, names),
+                _ => Ok(None),
+            },
+            ast::Expr::InSubquery { expr, query, negated } => self.in_join(expr, query, *negated, names),
+            ast::Expr::Quantified { left, op: ast::BinaryOp::Eq, all: false, query } => {
+                self.in_join(left, query, false, names)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn exists_join(&mut self, query: &ast::Query, negated: bool, names: &mut ExprScope<'_>) -> Result<Option<SubqueryJoin>> {
+        let saved = self.mark();
+        let plan = self.bind_inner(query, names.chain)?;
+        let kind = if negated { JoinKind::Anti } else { JoinKind::Semi };
+        if free_columns(&plan).is_empty() || self.subqueries.len() > saved {
+            // Run once, or not worth untangling: the caller binds it as a value.
+            self.subqueries.truncate(saved);
+            return Ok(None);
+        }
+        let (plan, conditions) = pull_up(plan);
+        Ok(free_columns(&plan).is_empty().then_some(SubqueryJoin { plan, kind, conditions }))
+    }
+
+    fn in_join(
+        &mut self,
+        left: &ast::Expr,
+        query: &ast::Query,
+        negated: bool,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Option<SubqueryJoin>> {
+        let saved = self.mark();
+        let applies = names.applies.len();
+        let left = self.bind_row(left, names)?;
+        let plan = self.bind_inner(query, names.chain)?;
+        if left.len() != plan.schema().len() {
+            return Err(Error::OperandColumns { columns: left.len() });
+        }
+        if names.applies.len() > applies || left.iter().any(Expr::is_constant) {
+            names.applies.truncate(applies);
+            self.subqueries.truncate(saved);
+            return Ok(None);
+        }
+        let right: Vec<OutputColumn> = plan.schema().columns.clone();
+        let nullable = left.iter().any(|l| !l.field_type().not_null) || right.iter().any(|r| !r.ty.not_null);
+        let mut conditions = Vec::new();
+        for (l, r) in left.into_iter().zip(&right) {
+            conditions.push(self.call("=", vec![l, column_expr(r)])?);
+        }
+        let (plan, pulled) = pull_up(plan);
+        let kind = match (negated, nullable) {
+            (false, _) => JoinKind::Semi,
+            (true, false) => JoinKind::Anti,
+            (true, true) if pulled.is_empty() && conditions.len() == 1 => JoinKind::NullAwareAnti,
+            (true, true) => {
+                self.subqueries.truncate(saved);
+                return Ok(None);
+            }
+        };
+        if !free_columns(&plan).is_empty() {
+            self.subqueries.truncate(saved);
+            return Ok(None);
+        }
+        conditions.extend(pulled);
+        Ok(Some(SubqueryJoin { plan, kind, conditions }))
+    }
+
+    fn mark(&self) -> usize {
+        self.subqueries.len()
+    }
+
+    /// Joins a plan with the subquery of one of its conditions.
+    pub(super) fn join_subquery(&mut self, plan: LogicalPlan, join: SubqueryJoin) -> Result<LogicalPlan> {
+        let schema = plan.schema().clone();
+        Ok(LogicalPlan::Join(Join {
+            kind: join.kind,
+            left: Box::new(plan),
+            right: Box::new(join.plan),
+            filter: join.conditions,
+            schema,
+            straight: false,
+        }))
+    }
+
+    /// Puts an Apply on a plan.
+    pub(super) fn apply(&mut self, plan: LogicalPlan, pending: PendingApply) -> Result<LogicalPlan> {
+        let PendingApply { plan: mut inner, kind, output } = pending;
+        let mut bindings: Vec<(ColumnId, usize)> = Vec::new();
+        for column in free_columns(&inner) {
+            if let Expr::Column { index, .. } = column
+                && plan.schema().contains(index)
+            {
+                bindings.push((index, self.new_slot()));
+            }
+        }
+        bind_outer(&mut inner, &bindings);
+        if kind == SubqueryKind::Exists {
+            let limit = LimitClause { offset: None, count: Some(Expr::int(1)) };
+            inner = LogicalPlan::Limit { input: Box::new(inner), limit };
+        }
+        let mut columns = plan.schema().columns.clone();
+        columns.push(output);
+        let (outer, inner) = (Box::new(plan), Box::new(inner));
+        Ok(LogicalPlan::Apply(Apply { outer, inner, kind, bindings, schema: Schema::new(columns) }))
+    }
+}
+
+/// Whether a plan computes something new each time it runs.
+fn is_volatile(plan: &LogicalPlan) -> bool {
+    let mut volatile = false;
+    crate::plan::exprs::for_each_expr(plan, &mut |expr| {
+        volatile |= expr.volatility() == rutile_expr::Volatility::Volatile;
+    });
+    volatile || crate::plan::exprs::children(plan).into_iter().any(is_volatile)
+}
+
+/// Takes the conditions on outer columns out of a subquery, where they may as well be tested after it: filters below nothing
+/// but projections, distinct rows, orders and joins' preserved sides.
+fn pull_up(plan: LogicalPlan) -> (LogicalPlan, Vec<Expr>) {
+    match plan {
+        LogicalPlan::Project { input, mut exprs, schema } => {
+            let (input, pulled) = pull_up(*input);
+            let mut columns = schema.columns.clone();
+            for condition in &pulled {
+                for id in condition.columns() {
+                    let Some(place) = input.schema().position(id) else { continue };
+                    if !columns.iter().any(|column| column.id == id) {
+                        let column = input.schema().columns[place].clone();
+                        exprs.push(column_expr(&column));
+                        columns.push(column);
+                    }
+                }
+            }
+            (LogicalPlan::Project { input: Box::new(input), exprs, schema: Schema::new(columns) }, pulled)
+        }
+        LogicalPlan::Filter { input, predicates } => {
+            let (input, mut pulled) = pull_up(*input);
+            let mut made = std::collections::HashSet::new();
+            made.extend(input.schema().ids());
+            let (own, outer): (Vec<_>, Vec<_>) =
+                predicates.into_iter().partition(|predicate| predicate.columns().iter().all(|id| made.contains(id)));
+            pulled.extend(outer);
+            (super::filtered(input, own), pulled)
+        }
+        LogicalPlan::Sort { input, .. } => pull_up(*input),
+        LogicalPlan::Distinct { input } => pull_up(*input),
+        LogicalPlan::Join(mut join) if join.kind == JoinKind::Inner => {
+            let (left, mut pulled) = pull_up(*join.left);
+            let (right, more) = pull_up(*join.right);
+            pulled.extend(more);
+            let mut columns = left.schema().columns.clone();
+            columns.extend(right.schema().columns.iter().cloned());
+            join.left = Box::new(left);
+            join.right = Box::new(right);
+            join.schema = Schema::new(columns);
+            (LogicalPlan::Join(join), pulled)
+        }
+        other => (other, Vec::new()),
+    }
+}
