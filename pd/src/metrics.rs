@@ -1,0 +1,73 @@
+//! Metrics of the placement driver.
+
+use std::time::Instant;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+
+/// Counters and gauges, in a registry of their own so that several servers fit one process.
+pub struct Metrics {
+    registry: Registry,
+    /// Timestamps given out.
+    pub timestamps: IntCounter,
+    /// Requests for timestamps.
+    pub tso_requests: IntCounter,
+    /// Heartbeats of regions.
+    pub region_heartbeats: IntCounter,
+    /// Heartbeats of stores.
+    pub store_heartbeats: IntCounter,
+    /// Regions known.
+    pub regions: IntGauge,
+    /// Stores known.
+    pub stores: IntGauge,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Time from a change to its acknowledgement.
+    pub write_seconds: Histogram,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let write_seconds = Histogram::with_opts(
+            HistogramOpts::new("rutile_pd_write_duration_seconds", "From a change to its acknowledgement")
+                .buckets(prometheus::exponential_buckets(0.0001, 2.0, 14)?),
+        )?;
+        registry.register(Box::new(write_seconds.clone()))?;
+        Ok(Metrics {
+            timestamps: counter("rutile_pd_timestamps_total", "Timestamps given out")?,
+            tso_requests: counter("rutile_pd_tso_requests_total", "Requests for timestamps")?,
+            region_heartbeats: counter("rutile_pd_region_heartbeats_total", "Heartbeats of regions")?,
+            store_heartbeats: counter("rutile_pd_store_heartbeats_total", "Heartbeats of stores")?,
+            regions: gauge("rutile_pd_regions", "Regions known")?,
+            stores: gauge("rutile_pd_stores", "Stores known")?,
+            connections: gauge("rutile_pd_connections", "Open client connections")?,
+            write_seconds,
+            registry,
+        })
+    }
+
+    /// Measures one change.
+    pub async fn time_write<T>(&self, change: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let result = change.await;
+        self.write_seconds.observe(start.elapsed().as_secs_f64());
+        result
+    }
+
+    /// In Prometheus' text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,203 @@
+//! The HTTP API: the cluster map as JSON, metrics as text.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use rutile_proto::metapb::Peer;
+use rutile_proto::pdpb::Member;
+use serde_json::{Value, json};
+
+use super::PdService;
+use crate::cluster::region_tree::RegionInfo;
+use crate::cluster::stores::StoreInfo;
+
+type Service = State<Arc<PdService>>;
+
+/// Routes under `/pd/api/v1`, `/metrics` and `/health`.
+pub fn router(service: Arc<PdService>) -> Router {
+    Router::new()
+        .route("/pd/api/v1/regions", get(regions))
+        .route("/pd/api/v1/region/id/{id}", get(region_by_id))
+        .route("/pd/api/v1/region/key/{hex}", get(region_by_key))
+        .route("/pd/api/v1/stores", get(stores))
+        .route("/pd/api/v1/store/{id}", get(store))
+        .route("/pd/api/v1/members", get(members))
+        .route(
+            "/pd/api/v1/leader",
+            get(|State(service): Service| async move { Json(member(&service.member())) }),
+        )
+        .route("/pd/api/v1/health", get(health))
+        .route("/pd/api/v1/cluster", get(cluster))
+        .route("/pd/api/v1/config", get(config))
+        .route("/pd/api/v1/version", get(|| async { Json(json!({ "version": env!("CARGO_PKG_VERSION") })) }))
+        .route("/health", get(|| async { Json(json!({ "health": "true" })) }))
+        .route("/metrics", get(metrics))
+        .with_state(service)
+}
+
+async fn regions(State(service): Service) -> Json<Value> {
+    let view = service.cluster.view();
+    let regions: Vec<Value> = view.regions.iter().map(|info| region(info)).collect();
+    Json(json!({ "count": regions.len(), "regions": regions }))
+}
+
+async fn region_by_id(State(service): Service, Path(id): Path<u64>) -> Response {
+    let view = service.cluster.view();
+    found(view.regions.by_id(id).map(|info| region(info)), "region not found")
+}
+
+async fn region_by_key(State(service): Service, Path(key): Path<String>) -> Response {
+    let Some(key) = from_hex(&key) else {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "the key must be hexadecimal" })))
+            .into_response();
+    };
+    let view = service.cluster.view();
+    found(view.regions.by_key(&key).map(|info| region(info)), "region not found")
+}
+
+async fn stores(State(service): Service) -> Json<Value> {
+    let now_ms = service.clock.now_ms();
+    let view = service.cluster.view();
+    let silent_ms = service.config.store_disconnected_ms;
+    let stores: Vec<Value> = view
+        .stores
+        .iter()
+        .filter(|info| !info.is_tombstone())
+        .map(|info| store_json(&view, info, now_ms, silent_ms))
+        .collect();
+    Json(json!({ "count": stores.len(), "stores": stores }))
+}
+
+async fn store(State(service): Service, Path(id): Path<u64>) -> Response {
+    let now_ms = service.clock.now_ms();
+    let view = service.cluster.view();
+    let info = view.stores.get(id);
+    found(
+        info.map(|info| store_json(&view, info, now_ms, service.config.store_disconnected_ms)),
+        "store not found",
+    )
+}
+
+async fn members(State(service): Service) -> Json<Value> {
+    let member = member(&service.member());
+    Json(json!({
+        "header": { "cluster_id": service.cluster_id() },
+        "members": [member],
+        "leader": member,
+        "etcd_leader": member,
+    }))
+}
+
+async fn health(State(service): Service) -> Json<Value> {
+    let member = service.member();
+    Json(json!([{
+        "name": member.name,
+        "member_id": member.member_id,
+        "client_urls": member.client_urls,
+        "health": true,
+    }]))
+}
+
+async fn cluster(State(service): Service) -> Json<Value> {
+    Json(json!({
+        "id": service.cluster_id(),
+        "max_peer_count": service.config.replicas_max,
+        "is_bootstrapped": service.cluster.view().bootstrapped,
+    }))
+}
+
+async fn config(State(service): Service) -> Json<Value> {
+    Json(serde_json::to_value(&service.config).unwrap_or_default())
+}
+
+async fn metrics(State(service): Service) -> String {
+    {
+        let view = service.cluster.view();
+        service.metrics.regions.set(view.regions.len() as i64);
+        service.metrics.stores.set(view.stores.iter().count() as i64);
+    }
+    service.metrics.text()
+}
+
+fn found(value: Option<Value>, missing: &str) -> Response {
+    match value {
+        Some(value) => Json(value).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": missing }))).into_response(),
+    }
+}
+
+fn region(info: &RegionInfo) -> Value {
+    let epoch = info.epoch();
+    json!({
+        "id": info.meta.id,
+        "start_key": to_hex(&info.meta.start_key),
+        "end_key": to_hex(&info.meta.end_key),
+        "epoch": { "conf_ver": epoch.conf_ver, "version": epoch.version },
+        "peers": info.meta.peers.iter().map(peer).collect::<Vec<_>>(),
+        "leader": info.leader.as_ref().map(peer),
+        "down_peers": info.down_peers.iter().filter_map(|down| down.peer.as_ref().map(peer)).collect::<Vec<_>>(),
+        "pending_peers": info.pending_peers.iter().map(peer).collect::<Vec<_>>(),
+        "written_bytes": info.written_bytes,
+        "read_bytes": info.read_bytes,
+        "approximate_size": info.approximate_size_bytes >> 20,
+        "approximate_keys": info.approximate_keys,
+    })
+}
+
+fn peer(peer: &Peer) -> Value {
+    json!({ "id": peer.id, "store_id": peer.store_id, "role_name": peer.role().as_str_name() })
+}
+
+fn store_json(view: &crate::cluster::View, info: &StoreInfo, now_ms: u64, silent_ms: u64) -> Value {
+    let (id, stats) = (info.meta.id, info.stats.unwrap_or_default());
+    let silent = now_ms.saturating_sub(info.last_heartbeat_ms) > silent_ms;
+    let state = if silent && info.meta.state == 0 { "Disconnected" } else { info.meta.state().as_str_name() };
+    let leaders =
+        view.regions.iter().filter(|r| r.leader.is_some_and(|leader| leader.store_id == id)).count();
+    let regions = view.regions.iter().filter(|r| r.meta.peers.iter().any(|peer| peer.store_id == id)).count();
+    let labels = info.meta.labels.iter();
+    json!({
+        "store": {
+            "id": id,
+            "address": info.meta.address,
+            "status_address": info.meta.status_address,
+            "version": info.meta.version,
+            "labels": labels.map(|l| json!({ "key": l.key, "value": l.value })).collect::<Vec<_>>(),
+            "state_name": state,
+        },
+        "status": {
+            "capacity_bytes": stats.capacity,
+            "available_bytes": stats.available,
+            "used_bytes": stats.used_size,
+            "leader_count": leaders,
+            "region_count": regions,
+            "start_ts": stats.start_time,
+            "last_heartbeat_ms": info.last_heartbeat_ms,
+        },
+    })
+}
+
+fn member(member: &Member) -> Value {
+    json!({
+        "name": member.name,
+        "member_id": member.member_id,
+        "peer_urls": member.peer_urls,
+        "client_urls": member.client_urls,
+        "binary_version": member.binary_version,
+    })
+}
+
+fn to_hex(key: &[u8]) -> String {
+    key.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}

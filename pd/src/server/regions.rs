@@ -1,0 +1,242 @@
+//! Look-ups of regions, and what leaders tell of them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rutile_proto::metapb::{Peer, Region};
+use rutile_proto::pdpb::{
+    self, AskBatchSplitRequest, AskBatchSplitResponse, BatchScanRegionsRequest, BatchScanRegionsResponse,
+    ErrorType, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, RegionHeartbeatRequest,
+    RegionHeartbeatResponse, ReportBatchSplitRequest, ReportBatchSplitResponse, ScanRegionsRequest,
+    ScanRegionsResponse, SplitId, split_region,
+};
+use tonic::Status;
+
+use super::PdService;
+use crate::cluster::View;
+use crate::cluster::region_tree::{RegionInfo, Update};
+use crate::schedule::keyspace_split;
+
+/// New regions that one split may make.
+const SPLIT_COUNT_MAX: u32 = 1024;
+/// The keyspaces there are: DEFAULT.
+const KEYSPACE_IDS: [u32; 1] = [0];
+
+impl PdService {
+    /// The region that holds a key.
+    pub async fn get_region(&self, request: GetRegionRequest) -> Result<GetRegionResponse, Status> {
+        self.check(request.header.as_ref())?;
+        Ok(self.look_up(|view| view.regions.by_key(&request.region_key)))
+    }
+
+    /// The region before the one that holds a key.
+    pub async fn get_prev_region(&self, request: GetRegionRequest) -> Result<GetRegionResponse, Status> {
+        self.check(request.header.as_ref())?;
+        Ok(self.look_up(|view| view.regions.before_key(&request.region_key)))
+    }
+
+    /// A region by its id.
+    pub async fn get_region_by_id(&self, request: GetRegionByIdRequest) -> Result<GetRegionResponse, Status> {
+        self.check(request.header.as_ref())?;
+        Ok(self.look_up(|view| view.regions.by_id(request.region_id)))
+    }
+
+    fn look_up(&self, find: impl FnOnce(&View) -> Option<&Arc<RegionInfo>>) -> GetRegionResponse {
+        let view = self.cluster.view();
+        if !view.bootstrapped {
+            return GetRegionResponse { header: self.not_bootstrapped(), ..Default::default() };
+        }
+        match find(&view) {
+            None => GetRegionResponse { header: self.ok(), ..Default::default() },
+            Some(info) => GetRegionResponse {
+                header: self.ok(),
+                region: Some(info.meta.clone()),
+                leader: info.leader,
+                down_peers: info.down_peers.clone(),
+                pending_peers: info.pending_peers.clone(),
+                buckets: None,
+            },
+        }
+    }
+
+    /// Regions of a range, in order.
+    pub async fn scan_regions(&self, request: ScanRegionsRequest) -> Result<ScanRegionsResponse, Status> {
+        self.check(request.header.as_ref())?;
+        let view = self.cluster.view();
+        if !view.bootstrapped {
+            return Ok(ScanRegionsResponse { header: self.not_bootstrapped(), ..Default::default() });
+        }
+        let regions: Vec<pdpb::Region> = view
+            .regions
+            .scan(&request.start_key, &request.end_key)
+            .take(limit(request.limit))
+            .map(|info| to_region(info))
+            .collect();
+        Ok(ScanRegionsResponse {
+            header: self.ok(),
+            region_metas: regions.iter().filter_map(|region| region.region.clone()).collect(),
+            leaders: regions.iter().map(|region| region.leader.unwrap_or_default()).collect(),
+            regions,
+        })
+    }
+
+    /// Regions of several ranges, without repetition, in order.
+    pub async fn batch_scan_regions(
+        &self,
+        request: BatchScanRegionsRequest,
+    ) -> Result<BatchScanRegionsResponse, Status> {
+        self.check(request.header.as_ref())?;
+        let view = self.cluster.view();
+        if !view.bootstrapped {
+            return Ok(BatchScanRegionsResponse { header: self.not_bootstrapped(), ..Default::default() });
+        }
+        let unordered = request
+            .ranges
+            .windows(2)
+            .any(|pair| pair[0].end_key.is_empty() || pair[0].end_key > pair[1].start_key);
+        if unordered {
+            let header =
+                self.error(ErrorType::InvalidValue, "the ranges must be in order and must not overlap");
+            return Ok(BatchScanRegionsResponse { header, regions: vec![] });
+        }
+        let (mut seen, mut regions) = (HashSet::new(), Vec::new());
+        let limit = limit(request.limit);
+        for range in &request.ranges {
+            let mut covered = range.start_key.clone();
+            let mut complete = false;
+            for info in view.regions.scan(&range.start_key, &range.end_key) {
+                if info.meta.start_key > covered {
+                    break;
+                }
+                if regions.len() < limit && seen.insert(info.meta.id) {
+                    regions.push(to_region(info));
+                }
+                covered = info.meta.end_key.clone();
+                complete = covered.is_empty() || (!range.end_key.is_empty() && covered >= range.end_key);
+                if complete || regions.len() >= limit {
+                    break;
+                }
+            }
+            if request.contain_all_key_range && !complete && regions.len() < limit {
+                let text = "found regions do not contain all the key ranges";
+                let header = self.error(ErrorType::RegionsNotContainAllKeyRange, text);
+                return Ok(BatchScanRegionsResponse { header, regions: vec![] });
+            }
+            if regions.len() >= limit {
+                break;
+            }
+        }
+        Ok(BatchScanRegionsResponse { header: self.ok(), regions })
+    }
+
+    /// Takes what a region's leader tells; the answer is what it shall do, if anything.
+    pub fn region_heartbeat(
+        &self,
+        request: &RegionHeartbeatRequest,
+    ) -> Result<Option<RegionHeartbeatResponse>, Status> {
+        self.check(request.header.as_ref())?;
+        self.metrics.region_heartbeats.inc();
+        if !self.cluster.view().bootstrapped {
+            return Ok(Some(RegionHeartbeatResponse {
+                header: self.not_bootstrapped(),
+                ..Default::default()
+            }));
+        }
+        match self.cluster.region_heartbeat(request) {
+            Err(text) => {
+                let header = self.error(ErrorType::Unknown, text);
+                Ok(Some(RegionHeartbeatResponse { header, ..Default::default() }))
+            }
+            Ok(Update::Stale) => {
+                tracing::debug!(region = request.region.as_ref().map(|r| r.id), "stale region heartbeat");
+                Ok(None)
+            }
+            // Leaders split fresh clusters themselves: step in only when a region stays as it is.
+            Ok(Update::Statistics) => Ok(self.next_step(request)),
+            Ok(Update::Changed { .. }) => Ok(None),
+        }
+    }
+
+    fn next_step(&self, request: &RegionHeartbeatRequest) -> Option<RegionHeartbeatResponse> {
+        let region = request.region.as_ref()?;
+        let keys = keyspace_split::split_keys(region, &KEYSPACE_IDS);
+        if keys.is_empty() {
+            return None;
+        }
+        Some(RegionHeartbeatResponse {
+            header: self.ok(),
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            target_peer: request.leader,
+            split_region: Some(pdpb::SplitRegion { policy: split_region::Policy::Usekey as i32, keys }),
+            ..Default::default()
+        })
+    }
+
+    /// Ids for the regions and peers of a split.
+    pub async fn ask_batch_split(
+        &self,
+        request: AskBatchSplitRequest,
+    ) -> Result<AskBatchSplitResponse, Status> {
+        self.check(request.header.as_ref())?;
+        let refuse = |header| Ok(AskBatchSplitResponse { header, ids: vec![] });
+        if !self.cluster.view().bootstrapped {
+            return refuse(self.not_bootstrapped());
+        }
+        let Some(region) = request.region else {
+            return refuse(self.error(ErrorType::Unknown, "missing region for split"));
+        };
+        if request.split_count == 0 || request.split_count > SPLIT_COUNT_MAX {
+            let text = format!("split_count must be between 1 and {SPLIT_COUNT_MAX}");
+            return refuse(self.error(ErrorType::InvalidValue, text));
+        }
+        if self.is_older(&region) {
+            let text = format!("region {} has a newer epoch: it was split or merged meanwhile", region.id);
+            return refuse(self.error(ErrorType::Unknown, text));
+        }
+        let peers = region.peers.len() as u64;
+        let count = u64::from(request.split_count) * (1 + peers);
+        let last = self.metrics.time_write(self.ids.allocate(count)).await?;
+        let mut next = last + 1 - count..=last;
+        let ids = (0..request.split_count)
+            .map(|_| SplitId {
+                new_region_id: next.next().expect("as many ids as were asked for"),
+                new_peer_ids: next.by_ref().take(peers as usize).collect(),
+            })
+            .collect();
+        Ok(AskBatchSplitResponse { header: self.ok(), ids })
+    }
+
+    fn is_older(&self, region: &Region) -> bool {
+        let epoch = region.region_epoch.unwrap_or_default();
+        let view = self.cluster.view();
+        view.regions.by_id(region.id).is_some_and(|known| epoch.version < known.epoch().version)
+    }
+
+    /// Takes the regions of a finished split.
+    pub async fn report_batch_split(
+        &self,
+        request: ReportBatchSplitRequest,
+    ) -> Result<ReportBatchSplitResponse, Status> {
+        self.check(request.header.as_ref())?;
+        if !self.cluster.view().bootstrapped {
+            return Ok(ReportBatchSplitResponse { header: self.not_bootstrapped() });
+        }
+        self.cluster.report_split(request.regions);
+        Ok(ReportBatchSplitResponse { header: self.ok() })
+    }
+}
+
+fn limit(limit: i32) -> usize {
+    usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX)
+}
+
+fn to_region(info: &RegionInfo) -> pdpb::Region {
+    pdpb::Region {
+        region: Some(info.meta.clone()),
+        leader: Some(info.leader.unwrap_or_else(Peer::default)),
+        down_peers: info.down_peers.clone(),
+        pending_peers: info.pending_peers.clone(),
+        buckets: None,
+    }
+}
