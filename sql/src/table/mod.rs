@@ -1,1 +1,5 @@
 //! Rows and index entries of a table, and their mutation.
+
+pub mod row;
+
+pub use row::Handle;
