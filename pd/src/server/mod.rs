@@ -36,7 +36,8 @@ pub struct Server {
     service: Arc<PdService>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     listeners: tokio::sync::Mutex<Vec<Listener>>,
-    _lock: File,
+    /// Held until everything is written.
+    lock: Mutex<Option<File>>,
 }
 
 impl Server {
@@ -74,7 +75,7 @@ impl Server {
             service,
             tasks: Mutex::new(tasks),
             listeners: tokio::sync::Mutex::default(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -114,6 +115,7 @@ impl Server {
         if tokio::task::spawn_blocking(move || store.shutdown()).await.is_err() {
             tracing::error!("stopping the log failed");
         }
+        self.lock.lock().take();
     }
 }
 
