@@ -1,0 +1,292 @@
+//! A range at one timestamp, forward or backward: one cursor over CF `write`, one over CF `lock`, merged by key.
+//!
+//! Unwanted versions are stepped over a few times, then sought past.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use rutile_proto::codec;
+use rutile_proto::ids::Timestamp;
+use rutile_proto::kvrpcpb::IsolationLevel;
+
+use super::key::{append_ts, split_ts};
+use super::lock::{Lock, LockType};
+use super::point_getter::Version;
+use super::reader::load_long_value;
+use super::write::{Write, WriteRef, WriteType};
+use super::{Error, LockEffect, ReadOptions, Result, STEPS_BEFORE_SEEK_MAX, blocked, lock_effect, rc_check_ts};
+use crate::engine::{Cf, IterOptions};
+use crate::raftstore::{RegionIterator, RegionSnapshot};
+
+/// A key (request form) with its visible version, or the error that its lock is.
+pub type ScanItem = (Bytes, std::result::Result<Version, Error>);
+
+/// Walks the visible versions of `[lower, upper)`.
+pub struct Scanner {
+    snapshot: RegionSnapshot,
+    options: ReadOptions,
+    reverse: bool,
+    write: RegionIterator,
+    /// `None` when locks do not matter.
+    lock: Option<RegionIterator>,
+    started: bool,
+}
+
+impl Scanner {
+    /// A scanner over `[lower, upper)` (PD form, empty = unbounded), clamped to the region.
+    #[must_use]
+    pub fn new(
+        snapshot: &RegionSnapshot,
+        lower: &[u8],
+        upper: &[u8],
+        reverse: bool,
+        options: ReadOptions,
+    ) -> Self {
+        let bounds = || IterOptions {
+            lower: lower.to_vec(),
+            upper: upper.to_vec(),
+            prefix_seek: false,
+            skip_cache: options.skip_cache,
+        };
+        let lock = options.checks_locks().then(|| snapshot.iter(Cf::Lock, bounds()));
+        let write = snapshot.iter(Cf::Write, bounds());
+        Scanner { snapshot: snapshot.clone(), options, reverse, write, lock, started: false }
+    }
+
+    /// The next key that is visible or locked; `None` at the end.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Result<Option<ScanItem>> {
+        if !self.started {
+            self.started = true;
+            self.position()?;
+        }
+        loop {
+            let Some((encoded, locked, written)) = self.current()? else { return Ok(None) };
+            let visible = if locked { self.step_lock(&encoded)? } else { Ok(LockView::Committed) };
+            let item = match visible {
+                Err(error) => {
+                    if written {
+                        self.leave_key(&encoded)?;
+                    }
+                    Some(Err(error))
+                }
+                Ok(LockView::Value(version)) => {
+                    if written {
+                        self.leave_key(&encoded)?;
+                    }
+                    version.map(Ok)
+                }
+                Ok(LockView::Committed) if !written => None,
+                Ok(LockView::Committed) => self.committed(&encoded).transpose(),
+            };
+            match item {
+                None => {}
+                Some(Err(e @ (Error::KeyIsLocked(_) | Error::RcCheckTs(_)))) => {
+                    return Ok(Some((raw_key(&encoded)?, Err(e))));
+                }
+                Some(Err(e)) => return Err(e),
+                Some(Ok(version)) => return Ok(Some((raw_key(&encoded)?, Ok(version)))),
+            }
+        }
+    }
+
+    fn position(&mut self) -> Result<()> {
+        let reverse = self.reverse;
+        for cursor in [Some(&mut self.write), self.lock.as_mut()].into_iter().flatten() {
+            if reverse {
+                cursor.seek_to_last()?;
+            } else {
+                cursor.seek_to_first()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The key both cursors come to next, and which of them stand on it.
+    fn current(&self) -> Result<Option<(Vec<u8>, bool, bool)>> {
+        let written = if self.write.valid() { Some(split_ts(self.write.key())?.0) } else { None };
+        let locked = self.lock.as_ref().filter(|c| c.valid()).map(RegionIterator::key);
+        Ok(match (locked, written) {
+            (None, None) => None,
+            (Some(l), None) => Some((l.to_vec(), true, false)),
+            (None, Some(w)) => Some((w.to_vec(), false, true)),
+            (Some(l), Some(w)) => {
+                let order = if self.reverse { w.cmp(l) } else { l.cmp(w) };
+                Some(match order {
+                    Ordering::Less => (l.to_vec(), true, false),
+                    Ordering::Equal => (l.to_vec(), true, true),
+                    Ordering::Greater => (w.to_vec(), false, true),
+                })
+            }
+        })
+    }
+
+    /// Judges the lock under the lock cursor and moves past it. The inner error is the key's, not the scan's.
+    fn step_lock(&mut self, encoded: &[u8]) -> Result<Result<LockView>> {
+        let cursor = self.lock.as_mut().expect("a locked key comes from the lock cursor");
+        let lock = Lock::parse(cursor.value())?;
+        if self.reverse {
+            cursor.prev()?;
+        } else {
+            cursor.next()?;
+        }
+        let raw = raw_key(encoded)?;
+        Ok(match lock_effect(&lock, &raw, &self.options) {
+            LockEffect::Ignore => Ok(LockView::Committed),
+            LockEffect::Block => Err(blocked(&lock, raw, &self.options)),
+            LockEffect::ReadThrough => match lock.lock_type {
+                LockType::Put => {
+                    let value = match lock.short_value {
+                        _ if self.options.key_only => Bytes::new(),
+                        Some(value) => value,
+                        None => load_long_value(&self.snapshot, encoded, lock.start_ts)?,
+                    };
+                    Ok(LockView::Value(Some(Version { value, commit_ts: Timestamp::ZERO })))
+                }
+                LockType::Delete => Ok(LockView::Value(None)),
+                LockType::Lock | LockType::Pessimistic => Ok(LockView::Committed),
+            },
+        })
+    }
+
+    /// The visible version of the key under the write cursor; moves past the key.
+    fn committed(&mut self, encoded: &[u8]) -> Result<Option<Version>> {
+        if self.reverse { self.committed_backward(encoded) } else { self.committed_forward(encoded) }
+    }
+
+    fn on_key(&self, encoded: &[u8]) -> bool {
+        self.write.valid() && split_ts(self.write.key()).is_ok_and(|(k, _)| k == encoded)
+    }
+
+    /// The cursor is on the newest version and goes to older ones.
+    fn committed_forward(&mut self, encoded: &[u8]) -> Result<Option<Version>> {
+        let ts = self.options.ts;
+        let mut steps = 0;
+        while self.on_key(encoded) {
+            let (_, commit_ts) = split_ts(self.write.key())?;
+            if commit_ts <= ts {
+                break;
+            }
+            if self.options.isolation == IsolationLevel::RcCheckTs {
+                let write = WriteRef::parse(self.write.value())?;
+                if matches!(write.write_type, WriteType::Put | WriteType::Delete) {
+                    let error = rc_check_ts(ts, write.start_ts, commit_ts, raw_key(encoded)?);
+                    self.leave_key(encoded)?;
+                    return Err(error);
+                }
+            }
+            steps += 1;
+            if steps > STEPS_BEFORE_SEEK_MAX && self.options.isolation != IsolationLevel::RcCheckTs {
+                self.write.seek(&append_ts(encoded, ts))?;
+            } else {
+                self.write.next()?;
+            }
+        }
+        let version = self.newest_from_here(encoded)?;
+        self.leave_key(encoded)?;
+        Ok(version)
+    }
+
+    /// The cursor is on a version ≤ ts: the first Put or Delete from here on.
+    fn newest_from_here(&mut self, encoded: &[u8]) -> Result<Option<Version>> {
+        while self.on_key(encoded) {
+            let (_, commit_ts) = split_ts(self.write.key())?;
+            let write = WriteRef::parse(self.write.value())?;
+            match write.write_type {
+                WriteType::Put => {
+                    let value = match write.short_value {
+                        _ if self.options.key_only => Bytes::new(),
+                        Some(value) => Bytes::copy_from_slice(value),
+                        None => load_long_value(&self.snapshot, encoded, write.start_ts)?,
+                    };
+                    return Ok(Some(Version { value, commit_ts }));
+                }
+                WriteType::Delete => return Ok(None),
+                WriteType::Lock | WriteType::Rollback => {}
+            }
+            self.write.next()?;
+        }
+        Ok(None)
+    }
+
+    /// The cursor is on the oldest version and goes to newer ones.
+    fn committed_backward(&mut self, encoded: &[u8]) -> Result<Option<Version>> {
+        let ts = self.options.ts;
+        let mut best: Option<(Timestamp, Write)> = None;
+        let mut steps = 0;
+        while self.on_key(encoded) {
+            let (_, commit_ts) = split_ts(self.write.key())?;
+            let write = WriteRef::parse(self.write.value())?;
+            let is_data = matches!(write.write_type, WriteType::Put | WriteType::Delete);
+            if commit_ts > ts {
+                if is_data && self.options.isolation == IsolationLevel::RcCheckTs {
+                    let error = rc_check_ts(ts, write.start_ts, commit_ts, raw_key(encoded)?);
+                    self.leave_key(encoded)?;
+                    return Err(error);
+                }
+                if self.options.isolation != IsolationLevel::RcCheckTs {
+                    break;
+                }
+            } else if is_data {
+                best = Some((commit_ts, write.to_owned()));
+            }
+            steps += 1;
+            if steps > STEPS_BEFORE_SEEK_MAX && self.options.isolation != IsolationLevel::RcCheckTs {
+                self.write.seek(&append_ts(encoded, ts))?;
+                let version = self.newest_from_here(encoded)?;
+                self.leave_key(encoded)?;
+                return Ok(version);
+            }
+            self.write.prev()?;
+        }
+        self.leave_key(encoded)?;
+        let Some((commit_ts, write)) = best.filter(|(_, w)| w.write_type == WriteType::Put) else {
+            return Ok(None);
+        };
+        let value = match write.short_value {
+            _ if self.options.key_only => Bytes::new(),
+            Some(value) => value,
+            None => load_long_value(&self.snapshot, encoded, write.start_ts)?,
+        };
+        Ok(Some(Version { value, commit_ts }))
+    }
+
+    /// Moves the write cursor off `encoded`, in scan direction.
+    fn leave_key(&mut self, encoded: &[u8]) -> Result<()> {
+        if !self.write.valid() && self.reverse {
+            // A seek within the key ran off the upper bound.
+            self.write.seek_for_prev(&append_ts(encoded, Timestamp::MAX))?;
+            return Ok(());
+        }
+        let mut steps = 0;
+        while self.on_key(encoded) {
+            steps += 1;
+            match (self.reverse, steps > STEPS_BEFORE_SEEK_MAX) {
+                (false, false) => self.write.next()?,
+                (false, true) => {
+                    self.write.seek(&append_ts(encoded, Timestamp::ZERO))?;
+                    if self.on_key(encoded) { self.write.next()? } else { self.write.valid() }
+                }
+                (true, false) => self.write.prev()?,
+                (true, true) => self.write.seek_for_prev(&append_ts(encoded, Timestamp::MAX))?,
+            };
+        }
+        // A backward scan may have gone forward past the key while it looked for the version.
+        if self.reverse && self.write.valid() && split_ts(self.write.key())?.0 > encoded {
+            self.write.seek_for_prev(&append_ts(encoded, Timestamp::MAX))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a lock lets a scan see.
+enum LockView {
+    /// The committed versions.
+    Committed,
+    /// The lock's own value; `None` is a removal.
+    Value(Option<Version>),
+}
+
+fn raw_key(encoded: &[u8]) -> Result<Bytes> {
+    Ok(Bytes::from(codec::decode_bytes_exact(encoded)?))
+}
