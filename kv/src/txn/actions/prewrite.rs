@@ -64,6 +64,14 @@ pub struct Mutation {
     pub expected_for_update_ts: Option<Timestamp>,
 }
 
+impl Mutation {
+    /// Whether the key must not exist: then the prewrite is a read as well.
+    #[must_use]
+    pub fn checks_absence(&self) -> bool {
+        matches!(self.op, Op::Insert | Op::CheckNotExists)
+    }
+}
+
 /// A lock that a one-phase commit turns into a record at once.
 pub struct OnePhaseLock {
     pub key: Key,
@@ -107,6 +115,10 @@ pub fn prewrite(
         }
     };
     if let LockStatus::Done(min_commit_ts) = status {
+        if props.kind == CommitKind::OnePhase {
+            // Prewritten by an earlier try in two phases: it has to go on that way.
+            return Err(Error::CommitTsTooLarge { min_commit_ts });
+        }
         return Ok(min_commit_ts);
     }
     let newest = if skips_version_check(props, mutation) {
@@ -212,7 +224,7 @@ fn check_newer_version(
             }
             return Err(lost_lock(props, key.raw(), "a retried key without lock has a newer version"));
         }
-        if matches!(mutation.op, Op::Insert | Op::CheckNotExists) {
+        if mutation.checks_absence() {
             check_not_exists(reader, key, commit_ts, &write)?;
         }
         return Ok(Some((commit_ts, write)));

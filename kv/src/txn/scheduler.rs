@@ -1,0 +1,252 @@
+//! What commands share: the way from latches to the replicated write.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use rutile_proto::ids::Timestamp;
+use rutile_proto::{errorpb, kvrpcpb, metapb};
+
+use super::concurrency::{ConcurrencyManager, InFlightLocks};
+use super::detached::Detached;
+use super::error::Result;
+use super::latch::{LatchGuard, Latches};
+use super::lock_wait::LockWait;
+use super::memory_locks::{MemoryLocks, RegionView};
+use super::reader::CommandReader;
+use crate::engine::Cf;
+use crate::mvcc::key::Key;
+use crate::mvcc::reader::MvccReader;
+use crate::mvcc::txn::{MemoryChange, MvccTxn};
+use crate::pd_client::{self, PdClient};
+use crate::raftstore::{Modify, RaftKv, RegionSnapshot, WriteData};
+
+/// Where fresh timestamps come from.
+#[async_trait]
+pub trait TimestampSource: Send + Sync + 'static {
+    /// A timestamp larger than every one given out before.
+    async fn timestamp(&self) -> pd_client::Result<Timestamp>;
+}
+
+/// Timestamps of the placement driver.
+pub struct PdTimestamps(pub Arc<dyn PdClient>);
+
+#[async_trait]
+impl TimestampSource for PdTimestamps {
+    async fn timestamp(&self) -> pd_client::Result<Timestamp> {
+        self.0.timestamp().await
+    }
+}
+
+struct Inner {
+    raft: Arc<dyn RaftKv>,
+    timestamps: Arc<dyn TimestampSource>,
+    concurrency: ConcurrencyManager,
+    latches: Latches,
+    lock_wait: LockWait,
+    memory_locks: MemoryLocks,
+    /// By region: the term and epoch version since when `max_ts` is above every read served elsewhere.
+    max_ts_synced: DashMap<u64, (u64, u64), ahash::RandomState>,
+}
+
+/// Runs transactional commands on a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler(Arc<Inner>);
+
+/// A writing command between its latches and its write.
+pub struct Started {
+    latches: LatchGuard,
+    view: RegionView,
+    snapshot: RegionSnapshot,
+    /// What the command sees.
+    pub reader: CommandReader,
+}
+
+/// The part of a context that addresses a region.
+fn write_context(ctx: &kvrpcpb::Context, term: u64) -> kvrpcpb::Context {
+    kvrpcpb::Context {
+        region_id: ctx.region_id,
+        region_epoch: ctx.region_epoch,
+        peer: ctx.peer.clone(),
+        term,
+        ..kvrpcpb::Context::default()
+    }
+}
+
+/// The region error for a key that the region does not hold.
+#[must_use]
+pub fn key_not_in_region(raw_key: &bytes::Bytes, region: &metapb::Region) -> errorpb::Error {
+    errorpb::Error {
+        message: format!("key not in region {}", region.id),
+        key_not_in_region: Some(errorpb::KeyNotInRegion {
+            key: raw_key.clone(),
+            region_id: region.id,
+            start_key: region.start_key.clone(),
+            end_key: region.end_key.clone(),
+        }),
+        ..errorpb::Error::default()
+    }
+}
+
+impl Scheduler {
+    /// A scheduler over replication.
+    #[must_use]
+    pub fn new(raft: Arc<dyn RaftKv>, timestamps: Arc<dyn TimestampSource>) -> Self {
+        Scheduler(Arc::new(Inner {
+            raft,
+            timestamps,
+            concurrency: ConcurrencyManager::default(),
+            latches: Latches::default(),
+            lock_wait: LockWait::default(),
+            memory_locks: MemoryLocks::default(),
+            max_ts_synced: DashMap::default(),
+        }))
+    }
+
+    /// Replication below.
+    #[must_use]
+    pub fn raft(&self) -> &Arc<dyn RaftKv> {
+        &self.0.raft
+    }
+
+    /// `max_ts` and in-flight locks.
+    #[must_use]
+    pub fn concurrency(&self) -> &ConcurrencyManager {
+        &self.0.concurrency
+    }
+
+    /// Queues of waiting transactions.
+    #[must_use]
+    pub fn lock_wait(&self) -> &LockWait {
+        &self.0.lock_wait
+    }
+
+    /// Pessimistic locks in memory.
+    #[must_use]
+    pub fn memory_locks(&self) -> &MemoryLocks {
+        &self.0.memory_locks
+    }
+
+    /// A snapshot, on the caller's thread while the lease holds.
+    pub async fn snapshot(&self, ctx: &kvrpcpb::Context) -> Result<RegionSnapshot> {
+        match self.0.raft.try_snapshot(ctx) {
+            Some(result) => Ok(result?),
+            None => Ok(self.0.raft.snapshot(ctx).await?),
+        }
+    }
+
+    /// Takes the latches of `keys`, then a snapshot that sees all earlier writes to them.
+    pub async fn start<'a>(
+        &self,
+        ctx: &kvrpcpb::Context,
+        keys: impl Iterator<Item = &'a Key> + Clone + Send,
+    ) -> Result<Started> {
+        let latches = self.0.latches.acquire(keys.clone().map(Key::encoded)).await;
+        let snapshot = self.snapshot(ctx).await?;
+        for key in keys {
+            if !snapshot.contains(key.encoded()) {
+                return Err(key_not_in_region(key.raw(), snapshot.region()).into());
+            }
+        }
+        let view = self.0.memory_locks.view(snapshot.region(), snapshot.term());
+        let reader = CommandReader::new(MvccReader::new(snapshot.clone()), view.clone());
+        Ok(Started { latches, view, snapshot, reader })
+    }
+
+    /// A view without latches, for commands that look first and lock later.
+    pub async fn look(&self, ctx: &kvrpcpb::Context) -> Result<CommandReader> {
+        let snapshot = self.snapshot(ctx).await?;
+        let view = self.0.memory_locks.view(snapshot.region(), snapshot.term());
+        Ok(CommandReader::new(MvccReader::new(snapshot), view))
+    }
+
+    /// Makes the command's changes. They happen even when the caller goes away: latches and in-flight locks stay until
+    /// the write is applied.
+    pub async fn finish(
+        &self,
+        ctx: &kvrpcpb::Context,
+        started: Started,
+        txn: MvccTxn,
+        in_flight: Option<InFlightLocks>,
+    ) -> Result<()> {
+        let Started { latches, mut view, snapshot, reader } = started;
+        drop(reader);
+        let (mut modifies, memory, released) = txn.into_parts();
+        let mut added = Vec::new();
+        let mut removed = Vec::new();
+        for change in memory {
+            match change {
+                MemoryChange::Put(key, lock) => {
+                    if view.put(&key, lock.clone()) {
+                        added.push(key);
+                    } else {
+                        let encoded = bytes::Bytes::copy_from_slice(key.encoded());
+                        modifies.push(Modify::Put(Cf::Lock, encoded, lock.to_bytes().into()));
+                    }
+                }
+                MemoryChange::Remove(key) => removed.push(key),
+            }
+        }
+        let this = self.clone();
+        let settle = move |written: bool| {
+            for key in if written { &removed } else { &added } {
+                view.remove(key.encoded());
+            }
+            drop(in_flight);
+            drop(latches);
+            if written {
+                for key in &released {
+                    this.0.lock_wait.wake(key.encoded());
+                }
+            }
+        };
+        if modifies.is_empty() {
+            settle(true);
+            return Ok(());
+        }
+        let ctx = write_context(ctx, snapshot.term());
+        drop(snapshot);
+        let raft = self.0.raft.clone();
+        let write = Detached::new(async move {
+            let result = raft.write(&ctx, WriteData::new(modifies)).await;
+            settle(result.is_ok());
+            result
+        });
+        Ok(write.await?)
+    }
+
+    /// A command without extras: latches, snapshot, `act`, write.
+    pub async fn run<R>(
+        &self,
+        ctx: &kvrpcpb::Context,
+        keys: &[Key],
+        act: impl FnOnce(&mut MvccTxn, &mut CommandReader) -> Result<R>,
+    ) -> Result<R> {
+        let mut started = self.start(ctx, keys.iter()).await?;
+        let mut txn = MvccTxn::new();
+        let reply = act(&mut txn, &mut started.reader)?;
+        if !txn.is_empty() {
+            self.finish(ctx, started, txn, None).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Before a commit timestamp is derived from `max_ts`: makes sure that it is above every read that another leader
+    /// of these keys served. Call with a snapshot taken under this leadership.
+    pub async fn sync_max_ts(&self, started: &Started) -> Result<()> {
+        let region = started.snapshot.region();
+        let version = region.region_epoch.as_ref().map_or(0, |e| e.version);
+        let leadership = (started.snapshot.term(), version);
+        if self.0.max_ts_synced.get(&region.id).is_some_and(|synced| *synced == leadership) {
+            return Ok(());
+        }
+        let fresh = self.0.timestamps.timestamp().await.map_err(|e| errorpb::Error {
+            message: format!("no timestamp for the new leader: {e}"),
+            stale_command: Some(errorpb::StaleCommand {}),
+            ..errorpb::Error::default()
+        })?;
+        self.0.concurrency.update_max_ts(fresh);
+        self.0.max_ts_synced.insert(region.id, leadership);
+        Ok(())
+    }
+}

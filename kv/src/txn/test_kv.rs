@@ -1,0 +1,155 @@
+//! Replication for tests: one region over a bare engine, every write applied at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rutile_proto::ids::Timestamp;
+use rutile_proto::key::{data_end_key, data_key};
+use rutile_proto::{errorpb, kvrpcpb, metapb};
+
+use super::scheduler::{Scheduler, TimestampSource};
+use crate::config::EngineConfig;
+use crate::engine::{Cf, Engine};
+use crate::pd_client;
+use crate::raftstore::{
+    Modify, RaftKv, RegionObserver, RegionResult, RegionSnapshot, WriteCallback, WriteData,
+};
+
+/// One region without replication.
+pub struct TestKv {
+    engine: Engine,
+    region: Mutex<Arc<metapb::Region>>,
+    term: AtomicU64,
+    _dir: tempfile::TempDir,
+}
+
+/// Counts up from 1 000 000.
+#[derive(Default)]
+pub struct TestClock(AtomicU64);
+
+#[async_trait]
+impl TimestampSource for TestClock {
+    async fn timestamp(&self) -> pd_client::Result<Timestamp> {
+        Ok(Timestamp(1_000_000 + self.0.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+impl TestKv {
+    pub fn new() -> Arc<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), &EngineConfig::default()).unwrap();
+        let region = metapb::Region {
+            id: 1,
+            region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 1 }),
+            peers: vec![metapb::Peer { id: 1, store_id: 1, ..Default::default() }],
+            ..Default::default()
+        };
+        let region = Mutex::new(Arc::new(region));
+        Arc::new(TestKv { engine, region, term: AtomicU64::new(5), _dir: dir })
+    }
+
+    /// As after losing and winning the leadership.
+    pub fn next_term(&self) {
+        self.term.fetch_add(2, Ordering::SeqCst);
+    }
+
+    /// Cuts the region's end off, as a split does.
+    pub fn set_end(&self, end: &'static [u8]) {
+        let mut region = self.region.lock();
+        let mut changed = metapb::Region::clone(&region);
+        changed.end_key = Bytes::from(rutile_proto::codec::encoded_bytes(end));
+        changed.region_epoch.as_mut().unwrap().version += 1;
+        *region = Arc::new(changed);
+    }
+
+    fn apply(&self, data: WriteData) {
+        let mut batch = self.engine.batch();
+        for modify in data.modifies {
+            match modify {
+                Modify::Put(cf, key, value) => batch.put(cf, &data_key(&key), &value),
+                Modify::Delete(cf, key) => batch.delete(cf, &data_key(&key)),
+                Modify::DeleteRange(cf, start, end) => {
+                    batch.delete_range(cf, &data_key(&start), &data_end_key(&end));
+                }
+            }
+        }
+        self.engine.write(batch).unwrap();
+    }
+
+    /// Number of records in a column family.
+    pub fn count(&self, cf: Cf) -> usize {
+        let snapshot = self.try_snapshot(&kvrpcpb::Context::default()).unwrap().unwrap();
+        let mut cursor = snapshot.iter(cf, Default::default());
+        let mut count = 0;
+        let mut valid = cursor.seek_to_first().unwrap();
+        while valid {
+            count += 1;
+            valid = cursor.next().unwrap();
+        }
+        count
+    }
+}
+
+/// A scheduler over a fresh test region.
+pub fn test_scheduler() -> (Scheduler, Arc<TestKv>) {
+    let kv = TestKv::new();
+    (Scheduler::new(kv.clone(), Arc::new(TestClock::default())), kv)
+}
+
+#[async_trait]
+impl RaftKv for TestKv {
+    fn try_snapshot(&self, _: &kvrpcpb::Context) -> Option<RegionResult<RegionSnapshot>> {
+        let region = self.region.lock().clone();
+        let term = self.term.load(Ordering::SeqCst);
+        Some(Ok(RegionSnapshot::new(Arc::new(self.engine.snapshot()), region, term)))
+    }
+
+    async fn snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot> {
+        self.try_snapshot(ctx).unwrap()
+    }
+
+    async fn write(&self, ctx: &kvrpcpb::Context, data: WriteData) -> RegionResult<()> {
+        // Others get a turn between proposing and applying, as with real replication.
+        tokio::task::yield_now().await;
+        if ctx.term != 0 && self.term.load(Ordering::SeqCst) > ctx.term + 1 {
+            let stale_command = Some(errorpb::StaleCommand {});
+            return Err(errorpb::Error { stale_command, ..Default::default() });
+        }
+        self.apply(data);
+        Ok(())
+    }
+
+    fn write_with(&self, _: &kvrpcpb::Context, data: WriteData, callback: WriteCallback) {
+        self.apply(data);
+        callback(Ok(()));
+    }
+
+    async fn split(&self, _: &kvrpcpb::Context, _: Vec<Bytes>) -> RegionResult<Vec<metapb::Region>> {
+        Ok(vec![metapb::Region::clone(&self.region.lock())])
+    }
+
+    fn check(&self, _: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)> {
+        Ok((self.region.lock().clone(), self.term.load(Ordering::SeqCst)))
+    }
+
+    fn region_of_key(&self, _: &[u8]) -> Option<Arc<metapb::Region>> {
+        Some(self.region.lock().clone())
+    }
+
+    fn regions(&self) -> Vec<(Arc<metapb::Region>, bool)> {
+        vec![(self.region.lock().clone(), true)]
+    }
+
+    fn unsafe_destroy_range(&self, start: &[u8], end: &[u8]) -> Result<(), crate::engine::Error> {
+        self.engine.destroy_range(&data_key(start), &data_end_key(end))
+    }
+
+    fn observe(&self, _: Arc<dyn RegionObserver>) {}
+
+    fn store_id(&self) -> u64 {
+        1
+    }
+}
