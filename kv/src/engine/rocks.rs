@@ -113,7 +113,7 @@ impl Engine {
     pub fn write(&self, batch: WriteBatch) -> Result<()> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.inner.db.write_opt(&batch.batch, &options).map_err(|e| self.inner.read_failed(e))
+        self.inner.db.write_opt(batch.batch, &options).map_err(|e| self.inner.read_failed(e))
     }
 
     /// Writes all memtables to disk and waits for it.
