@@ -1,0 +1,1 @@
+//! Aggregate functions: MySQL's result types over DataFusion's machinery.

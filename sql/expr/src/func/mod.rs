@@ -1,0 +1,12 @@
+//! The built-in functions, one file per family.
+//
+
+pub mod agg;
+pub mod arith;
+pub mod bits;
+pub mod cast;
+pub mod coercion;
+pub mod compare;
+pub mod control;
+pub mod logic;
+pub mod registry;
