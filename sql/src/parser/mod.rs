@@ -3,10 +3,30 @@
 //! A hand-written lexer over bytes and a recursive-descent parser with a precedence climber for expressions. It reads one
 //! statement at a time, keeps no token list, and reports errors as MySQL does, from the first token it could not use.
 
+mod account;
+mod alter;
 pub mod ast;
+mod create;
+mod cursor;
+mod dml;
+mod expr;
+mod from;
+mod function;
+mod keywords;
+mod lexer;
+mod query;
+mod set;
+mod show;
+mod statement;
+mod types;
+
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Error, Result};
-use ast::Statement;
+use ast::{Expr, Statement};
+use cursor::Parser;
+use lexer::Tok;
 
 /// What of `sql_mode` changes how text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -36,6 +56,42 @@ pub struct Parsed {
 
 /// Parses the first statement of a text in the connection's character set (utf8mb4 or one where ASCII is ASCII).
 pub fn parse_first(sql: &[u8], options: ParseOptions) -> Result<Parsed> {
-    let _ = (sql, options);
-    Err(Error::not_supported("parsing"))
+    let mut parser = Parser::new(sql, options);
+    while parser.eat(Tok::Semicolon) {}
+    if parser.is(Tok::Eof) {
+        return Err(Error::EmptyQuery);
+    }
+    let statement = parser.statement()?;
+    if !parser.is(Tok::Eof) && !parser.is(Tok::Semicolon) {
+        return Err(parser.error());
+    }
+    let params = parser.params;
+    let mut end = parser.tok.end;
+    // Blanks and comments after the last semicolon are no statement.
+    while parser.eat(Tok::Semicolon) {
+        if parser.is(Tok::Eof) {
+            end = sql.len();
+        }
+    }
+    Ok(Parsed { statement, params, end })
+}
+
+/// Parses a text that must be a single statement (a trailing semicolon is allowed).
+pub fn parse_one(sql: &[u8], options: ParseOptions) -> Result<Parsed> {
+    let parsed = parse_first(sql, options)?;
+    if parsed.end < sql.len() {
+        let mut parser = Parser::new(sql, options);
+        while parser.tok.start < parsed.end {
+            parser.bump();
+        }
+        return Err(parser.error());
+    }
+    Ok(parsed)
+}
+
+/// Parses a stored expression, such as a default or a generated column's.
+pub fn parse_expr(text: &str) -> Result<Expr> {
+    let mut parser = Parser::new(text.as_bytes(), ParseOptions::default());
+    let expr = parser.expr()?;
+    if parser.is(Tok::Eof) { Ok(expr) } else { Err(parser.error()) }
 }
