@@ -8,7 +8,9 @@ use super::keywords::is_reserved;
 use super::lexer::{Lexer, Tok, Token, unescape};
 
 /// The deepest nesting of expressions and queries; beyond it, error 1436 instead of a stack overflow.
-pub(super) const DEPTH_MAX: usize = 400;
+pub(super) const DEPTH_MAX: usize = 200;
+/// The longest chain of one operator that builds a tree leaning to one side.
+pub(super) const CHAIN_MAX: usize = 500;
 /// Characters of the statement shown after `near`.
 const NEAR_LENGTH_MAX: usize = 80;
 /// The longest identifier in characters.

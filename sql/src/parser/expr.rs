@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 
 use super::ast::{BinaryOp, ColumnName, Expr, IntervalUnit, Literal, TemporalKind, Truth, TypeName, UnaryOp};
-use super::cursor::{DEPTH_MAX, Parser};
+use super::cursor::{CHAIN_MAX, DEPTH_MAX, Parser};
 use super::lexer::{Tok, Token};
 
 /// Binding powers of the levels above.
@@ -68,9 +68,16 @@ impl Parser<'_> {
             self.simple_expr()?
         };
         let mut chain = 0;
+        // After LIKE, IN and the like only comparison and logic may follow.
+        let mut limit = u8::MAX;
         while let Some(infix) = self.infix(min) {
+            let (Infix::Binary(_, power) | Infix::Predicate(power)) = infix;
+            if power >= limit {
+                break;
+            }
+            limit = if power == prec::PREDICATE { prec::PREDICATE } else { limit };
             chain += 1;
-            if self.depth + chain > DEPTH_MAX {
+            if chain > CHAIN_MAX {
                 return Err(Error::TooDeep);
             }
             left = match infix {
@@ -144,6 +151,7 @@ impl Parser<'_> {
     }
 
     /// All operands of `a AND b AND …`, joined as a balanced tree.
+    #[inline(never)]
     fn logic_chain(&mut self, first: Expr, op: BinaryOp, power: u8) -> Result<Expr> {
         let mut operands = vec![first];
         while matches!(self.infix(power), Some(Infix::Binary(found, _)) if found == op) {
@@ -153,6 +161,7 @@ impl Parser<'_> {
         Ok(balance(&mut operands.into_iter(), op))
     }
 
+    #[inline(never)]
     fn binary(&mut self, left: Expr, op: BinaryOp, power: u8) -> Result<Expr> {
         self.bump();
         if op.is_comparison() && (self.is_any(&["ANY", "SOME", "ALL"])) && self.peek().kind == Tok::LParen {
@@ -169,6 +178,7 @@ impl Parser<'_> {
     }
 
     /// After `+` or `-`: `INTERVAL value unit`, or a call of the function INTERVAL.
+    #[inline(never)]
     fn interval_operand(&mut self, power: u8) -> Result<Expr> {
         let mark = self.mark();
         self.bump();
@@ -207,6 +217,7 @@ impl Parser<'_> {
         Ok(Expr::Interval { value, unit })
     }
 
+    #[inline(never)]
     fn predicate(&mut self, left: Expr) -> Result<Expr> {
         if self.eat_kw("IS") {
             return self.is_predicate(left);
@@ -247,6 +258,7 @@ impl Parser<'_> {
         }
     }
 
+    #[inline(never)]
     fn is_predicate(&mut self, left: Expr) -> Result<Expr> {
         let negated = self.eat_kw("NOT");
         let expr = Box::new(left);
@@ -260,6 +272,7 @@ impl Parser<'_> {
         Ok(Expr::IsTruth { expr, truth, negated })
     }
 
+    #[inline(never)]
     fn in_predicate(&mut self, expr: Box<Expr>, negated: bool) -> Result<Expr> {
         if self.at_paren_query() {
             let query = Box::new(self.paren_query()?);
@@ -275,6 +288,7 @@ impl Parser<'_> {
     }
 
     /// A primary with its prefixes and the tightest postfixes.
+    #[inline(never)]
     pub fn simple_expr(&mut self) -> Result<Expr> {
         let op = match self.tok.kind {
             Tok::Minus => UnaryOp::Neg,
@@ -295,6 +309,7 @@ impl Parser<'_> {
         Ok(Expr::Unary { op, expr })
     }
 
+    #[inline(never)]
     fn postfix_expr(&mut self) -> Result<Expr> {
         let mut expr = self.primary()?;
         loop {
@@ -338,6 +353,7 @@ impl Parser<'_> {
     }
 
     /// A number, string, hexadecimal or bit literal.
+    #[inline(never)]
     pub fn literal(&mut self, charset: Option<String>) -> Result<Literal> {
         let kind = self.tok.kind;
         let literal = match kind {
@@ -372,6 +388,7 @@ impl Parser<'_> {
         String::from_utf8_lossy(self.bytes(self.tok)).into_owned()
     }
 
+    #[inline(never)]
     fn word_primary(&mut self) -> Result<Expr> {
         let word = self.bytes(self.tok);
         if word[0] == b'_' && matches!(self.peek().kind, Tok::Str | Tok::HexStr | Tok::HexNum | Tok::BitStr | Tok::BitNum)
@@ -389,6 +406,7 @@ impl Parser<'_> {
     }
 
     /// Literals and constructs that start with a word of their own; nothing if the word is a name.
+    #[inline(never)]
     fn keyword_primary(&mut self) -> Result<Option<Expr>> {
         let word = self.bytes(self.tok);
         let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
@@ -406,7 +424,12 @@ impl Parser<'_> {
             }
             b'R' if is("ROW") && self.peek().kind == Tok::LParen => {
                 self.bump();
-                Expr::Row(self.paren_list(Self::expr)?)
+                self.expect(Tok::LParen)?;
+                let mut row = vec![self.expr()?];
+                self.expect(Tok::Comma)?;
+                row.extend(self.expr_list()?);
+                self.expect(Tok::RParen)?;
+                Expr::Row(row)
             }
             b'D' if is("DEFAULT") => {
                 self.bump();
@@ -430,6 +453,7 @@ impl Parser<'_> {
         Expr::Literal(literal)
     }
 
+    #[inline(never)]
     fn temporal(&mut self, kind: TemporalKind) -> Result<Expr> {
         self.bump();
         let value = self.string()?;
@@ -437,6 +461,7 @@ impl Parser<'_> {
     }
 
     /// `INTERVAL 1 DAY + date`, or the function `INTERVAL(n, a, b)`.
+    #[inline(never)]
     fn leading_interval(&mut self) -> Result<Expr> {
         let mark = self.mark();
         if self.peek().kind == Tok::LParen {
@@ -453,6 +478,7 @@ impl Parser<'_> {
         Ok(Expr::Binary { op: BinaryOp::Add, left: Box::new(interval), right: Box::new(date) })
     }
 
+    #[inline(never)]
     fn case(&mut self) -> Result<Expr> {
         self.bump();
         let operand = if self.is_kw("WHEN") { None } else { Some(Box::new(self.expr()?)) };
@@ -470,6 +496,7 @@ impl Parser<'_> {
         Ok(Expr::Case { operand, whens, else_ })
     }
 
+    #[inline(never)]
     fn paren_primary(&mut self) -> Result<Expr> {
         if self.at_paren_query() {
             return Ok(Expr::Subquery(Box::new(self.paren_query()?)));
@@ -496,6 +523,7 @@ impl Parser<'_> {
     }
 
     /// `{d '2020-01-01'}`, `{fn …}` and other ODBC escapes.
+    #[inline(never)]
     fn odbc_escape(&mut self) -> Result<Expr> {
         self.bump();
         let word = self.ident_any()?.to_ascii_lowercase();
@@ -522,6 +550,7 @@ impl Parser<'_> {
         String::from_utf8(name).map_err(|_| self.error_at(token.start))
     }
 
+    #[inline(never)]
     fn user_var(&mut self) -> Result<Expr> {
         let token = self.bump();
         let name = self.user_var_name(token)?;
@@ -532,6 +561,7 @@ impl Parser<'_> {
         Ok(Expr::UserVar(name))
     }
 
+    #[inline(never)]
     fn system_var(&mut self) -> Result<Expr> {
         self.bump();
         let mut scope = None;
@@ -559,6 +589,7 @@ impl Parser<'_> {
     }
 
     /// The rest of a column's name after its first part.
+    #[inline(never)]
     fn column_rest(&mut self, first: String) -> Result<Expr> {
         let mut parts = vec![first];
         while parts.len() < 3 && self.is(Tok::Dot) && self.peek().kind != Tok::Star {
@@ -572,6 +603,7 @@ impl Parser<'_> {
     }
 
     /// A column, or a call of a function with an ordinary name.
+    #[inline(never)]
     fn name_primary(&mut self) -> Result<Expr> {
         let token = self.tok;
         if self.peek().kind == Tok::LParen && token.kind == Tok::Word && self.callable(token) {

@@ -25,7 +25,7 @@ impl Parser<'_> {
         let mut chain = 0;
         while let Some(operator) = self.join_operator()? {
             chain += 1;
-            if self.depth + chain > super::cursor::DEPTH_MAX {
+            if chain > super::cursor::CHAIN_MAX {
                 return Err(Error::TooDeep);
             }
             left = self.join_rest(left, operator)?;

@@ -32,6 +32,7 @@ impl Parser<'_> {
     }
 
     /// A call of a function with its own syntax; nothing if the current word is not one.
+    #[inline(never)]
     pub fn special_call(&mut self) -> Result<Option<Expr>> {
         let token = self.tok;
         if self.peek().kind != Tok::LParen {
@@ -81,6 +82,7 @@ impl Parser<'_> {
         Ok(Some(expr))
     }
 
+    #[inline(never)]
     fn cast(&mut self) -> Result<Expr> {
         let expr = Box::new(self.expr()?);
         if self.is_kw("AT") {
@@ -109,6 +111,7 @@ impl Parser<'_> {
         Ok(Expr::Extract { unit, expr: Box::new(self.expr()?) })
     }
 
+    #[inline(never)]
     fn trim(&mut self) -> Result<Expr> {
         let side = match self.eat_any(&["BOTH", "LEADING", "TRAILING"]) {
             Some("BOTH") => Some(TrimSide::Both),
@@ -139,6 +142,7 @@ impl Parser<'_> {
         Ok(Function::call("LOCATE", vec![needle, haystack]))
     }
 
+    #[inline(never)]
     fn substring(&mut self) -> Result<Expr> {
         let mut args = vec![self.expr()?];
         if self.eat_kw("FROM") {
@@ -233,14 +237,12 @@ impl Parser<'_> {
     }
 
     /// A call in ordinary syntax; the name is consumed, the parenthesis is next.
+    #[inline(never)]
     pub fn call(&mut self, schema: Option<Ident>, name: Ident) -> Result<Expr> {
         self.expect(Tok::LParen)?;
         let Expr::Function(mut call) = Function::call(name, Vec::new()) else { unreachable!("call() makes a function") };
         call.schema = schema;
-        if self.is(Tok::Star) && self.peek().kind == Tok::RParen {
-            if !call.name.eq_ignore_ascii_case("COUNT") {
-                return Err(self.error());
-            }
+        if self.is(Tok::Star) && call.name.eq_ignore_ascii_case("COUNT") {
             self.bump();
             call.star = true;
         } else if !self.is(Tok::RParen) {

@@ -11,6 +11,8 @@ use super::lexer::{Tok, Token};
 
 /// The longest title of a result column in bytes.
 const TITLE_LENGTH_MAX: usize = 255;
+/// How many levels of expression one level of query counts for.
+const QUERY_DEPTH: usize = 2;
 
 impl Parser<'_> {
     /// Whether a token starts a query.
@@ -35,7 +37,9 @@ impl Parser<'_> {
     /// `( query )`
     pub fn paren_query(&mut self) -> Result<Query> {
         self.expect(Tok::LParen)?;
+        self.depth += QUERY_DEPTH;
         let query = self.nested(Self::query)?;
+        self.depth -= QUERY_DEPTH;
         self.expect(Tok::RParen)?;
         Ok(query)
     }
@@ -120,7 +124,7 @@ impl Parser<'_> {
                 _ => return Ok(left),
             };
             chain += 1;
-            if self.depth + chain > super::cursor::DEPTH_MAX {
+            if chain > super::cursor::CHAIN_MAX {
                 return Err(Error::TooDeep);
             }
             self.bump();

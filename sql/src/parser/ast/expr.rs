@@ -169,9 +169,8 @@ pub enum Expr {
     /// `CAST(expr AS type)`, `CONVERT(expr, type)`; `BINARY expr` casts to `BINARY`.
     Cast {
         expr: Box<Expr>,
-        ty: DataType,
+        ty: Box<DataType>,
         array: bool,
-        at_time_zone: Option<String>,
     },
     /// `CONVERT(expr USING charset)`
     ConvertUsing {
