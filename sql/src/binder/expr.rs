@@ -75,8 +75,8 @@ impl Binder<'_> {
     fn bind_function_like(&mut self, expr: &ast::Expr, names: &mut ExprScope<'_>) -> Result<Expr> {
         use ast::Expr as E;
         match expr {
-            E::Cast { expr, ty, array, at_time_zone } => {
-                if *array || at_time_zone.is_some() {
+            E::Cast { expr, ty, array } => {
+                if *array {
                     return Err(Error::not_supported("CAST to an array or AT TIME ZONE"));
                 }
                 let value = self.bind_expr(expr, names)?;
