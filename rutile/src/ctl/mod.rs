@@ -1,0 +1,181 @@
+//! `rutile ctl`: looks at a running cluster.
+
+mod keys;
+mod show;
+
+use rutile_proto::codec;
+use rutile_proto::ids::Timestamp;
+use rutile_proto::key::txn_pd_key;
+use rutile_proto::pdpb::pd_client::PdClient;
+use rutile_proto::pdpb::{
+    GetAllStoresRequest, GetMembersRequest, GetRegionByIdRequest, GetRegionRequest, RequestHeader,
+    ResponseHeader, ScanRegionsRequest, TsoRequest,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cli::{CtlArgs, CtlCommand, RegionBy};
+use crate::error::{Error, Result};
+
+/// A connection to the placement driver.
+struct Pd {
+    stub: PdClient<Channel>,
+    header: Option<RequestHeader>,
+    address: String,
+}
+
+/// Runs one command.
+pub async fn run(args: &CtlArgs) -> Result<()> {
+    let mut pd = connect(&args.pd).await?;
+    match &args.command {
+        CtlCommand::Members => pd.members().await,
+        CtlCommand::Stores => pd.stores().await,
+        CtlCommand::Regions { limit } => pd.scan(b"", b"", *limit).await,
+        CtlCommand::Region { by: RegionBy::Id { id } } => pd.region_by_id(*id).await,
+        CtlCommand::Region { by: RegionBy::Key { key } } => pd.region_by_key(&keys::parse(key)?).await,
+        CtlCommand::Region { by: RegionBy::Table { id } } => {
+            let (start, end) = keys::table_range(*id);
+            pd.scan(&txn_pd_key(&start), &txn_pd_key(&end), 0).await
+        }
+        CtlCommand::Mvcc { key } => mvcc(&args.pd, &mut pd, &keys::parse(key)?).await,
+        CtlCommand::Tso => pd.tso().await,
+        CtlCommand::Config => pd.config().await,
+    }
+}
+
+async fn connect(endpoints: &[String]) -> Result<Pd> {
+    let mut reason = "no address given".to_string();
+    for endpoint in endpoints {
+        let address = endpoint.trim_start_matches("http://").to_string();
+        match dial(&address).await {
+            Ok(pd) => return Ok(pd),
+            Err(text) => reason = text,
+        }
+    }
+    Err(Error::PdMissing { endpoints: endpoints.join(","), reason })
+}
+
+async fn dial(address: &str) -> std::result::Result<Pd, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
+    let timeout = std::time::Duration::from_secs(3);
+    let channel = endpoint.connect_timeout(timeout).connect().await.map_err(|e| root_cause(&e))?;
+    let mut stub = PdClient::new(channel).max_decoding_message_size(256 << 20);
+    let members =
+        stub.get_members(GetMembersRequest::default()).await.map_err(|e| e.message().to_string())?;
+    let cluster_id = members.into_inner().header.unwrap_or_default().cluster_id;
+    let header = Some(RequestHeader { cluster_id, ..Default::default() });
+    Ok(Pd { stub, header, address: address.into() })
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn failed(status: tonic::Status) -> Error {
+    Error::Ctl(format!("the placement driver answered: {}", status.message()))
+}
+
+fn check(header: Option<ResponseHeader>) -> Result<()> {
+    match header.and_then(|header| header.error) {
+        Some(error) => Err(Error::Ctl(format!("the placement driver answered: {}", error.message))),
+        None => Ok(()),
+    }
+}
+
+impl Pd {
+    async fn members(&mut self) -> Result<()> {
+        let members = self.stub.get_members(GetMembersRequest::default()).await.map_err(failed)?.into_inner();
+        let leader = members.leader.map_or(0, |leader| leader.member_id);
+        println!("cluster {}", members.header.unwrap_or_default().cluster_id);
+        for member in members.members {
+            let role = if member.member_id == leader { "leader" } else { "member" };
+            println!("{}\t{}\t{}\t{}", member.name, member.member_id, role, member.client_urls.join(","));
+        }
+        Ok(())
+    }
+
+    async fn stores(&mut self) -> Result<()> {
+        let request = GetAllStoresRequest { header: self.header.clone(), exclude_tombstone_stores: false };
+        let response = self.stub.get_all_stores(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        println!("ID\tADDRESS\tSTATE\tVERSION\tLABELS");
+        for store in response.stores {
+            println!("{}", show::store(&store));
+        }
+        Ok(())
+    }
+
+    async fn scan(&mut self, start: &[u8], end: &[u8], limit: i32) -> Result<()> {
+        let request = ScanRegionsRequest {
+            header: self.header.clone(),
+            start_key: start.to_vec().into(),
+            limit,
+            end_key: end.to_vec().into(),
+        };
+        let response = self.stub.scan_regions(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        println!("{}", show::REGION_HEADING);
+        for region in response.regions {
+            println!("{}", show::region(&region.region.unwrap_or_default(), region.leader));
+        }
+        Ok(())
+    }
+
+    async fn region_by_id(&mut self, region_id: u64) -> Result<()> {
+        let request = GetRegionByIdRequest { header: self.header.clone(), region_id, need_buckets: false };
+        let response = self.stub.get_region_by_id(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        let region = response.region.ok_or_else(|| Error::Ctl(format!("there is no region {region_id}")))?;
+        println!("{}\n{}", show::REGION_HEADING, show::region(&region, response.leader));
+        Ok(())
+    }
+
+    async fn region_by_key(&mut self, key: &[u8]) -> Result<()> {
+        let region_key = codec::encoded_bytes(key).into();
+        let request = GetRegionRequest { header: self.header.clone(), region_key, need_buckets: false };
+        let response = self.stub.get_region(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        let region =
+            response.region.ok_or_else(|| Error::Ctl("no region holds this key at the moment".into()))?;
+        println!("{}\n{}", show::REGION_HEADING, show::region(&region, response.leader));
+        Ok(())
+    }
+
+    async fn timestamp(&mut self) -> Result<Timestamp> {
+        let request = TsoRequest { header: self.header.clone(), count: 1, ..Default::default() };
+        let mut answers = self.stub.tso(tokio_stream::once(request)).await.map_err(failed)?.into_inner();
+        let answer = answers.message().await.map_err(failed)?;
+        let ts = answer.and_then(|answer| answer.timestamp);
+        ts.map(|ts| Timestamp::from(&ts))
+            .ok_or_else(|| Error::Ctl("the placement driver gave no timestamp".into()))
+    }
+
+    async fn tso(&mut self) -> Result<()> {
+        let ts = self.timestamp().await?;
+        println!("{ts}\tphysical {} ms\tlogical {}", ts.physical_ms(), ts.logical());
+        Ok(())
+    }
+
+    async fn config(&self) -> Result<()> {
+        let text = show::http_get(&self.address, "/pd/api/v1/config").await?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|e| Error::Ctl(format!("not a configuration: {e}")))?;
+        println!("{}", serde_json::to_string_pretty(&value).unwrap_or(text));
+        Ok(())
+    }
+}
+
+/// What a reader sees of a key at a fresh timestamp: its lock, or its newest value.
+async fn mvcc(endpoints: &[String], pd: &mut Pd, key: &[u8]) -> Result<()> {
+    let ts = pd.timestamp().await?;
+    let client = rutile_client::Client::connect(endpoints).await.map_err(|e| Error::Ctl(e.to_string()))?;
+    let value = client.snapshot(ts).get(key).await.map_err(|e| Error::Ctl(e.to_string()))?;
+    match value {
+        Some(value) => println!("at {ts}: {} bytes, {}", value.len(), keys::show(&value)),
+        None => println!("at {ts}: no value"),
+    }
+    Ok(())
+}
