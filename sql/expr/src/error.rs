@@ -44,6 +44,9 @@ pub enum Error {
     /// Division by zero (a warning unless sql_mode makes it an error).
     #[error("Division by 0")]
     DivisionByZero,
+    /// A logarithm of what has none.
+    #[error("Invalid argument for logarithm")]
+    InvalidLogarithm,
     /// The result of date arithmetic is not a date.
     #[error("Datetime function: {function} field overflow")]
     DatetimeOverflow { function: &'static str },
@@ -156,6 +159,7 @@ impl Error {
             E::WrongValueForFunction { .. } => (1411, "HY000"),
             E::DataOutOfRange { .. } => (1690, "22003"),
             E::DivisionByZero => (1365, "22012"),
+            E::InvalidLogarithm => (3020, "2201E"),
             E::DatetimeOverflow { .. } => (1441, "22008"),
             E::WrongParamCount { .. } => (1582, "42000"),
             E::WrongArguments { .. } => (1210, "HY000"),

@@ -1,5 +1,4 @@
 //! The built-in functions, one file per family.
-//
 
 pub mod agg;
 pub mod arith;
@@ -8,5 +7,11 @@ pub mod cast;
 pub mod coercion;
 pub mod compare;
 pub mod control;
+pub mod encode;
+pub mod hash;
+pub mod info;
 pub mod logic;
+pub mod math;
+pub mod regexp;
 pub mod registry;
+pub mod string;

@@ -102,7 +102,13 @@ fn tables() -> Vec<&'static [Entry]> {
         super::cast::ENTRIES,
         super::compare::ENTRIES,
         super::control::ENTRIES,
+        super::encode::ENTRIES,
+        super::hash::ENTRIES,
+        super::info::ENTRIES,
         super::logic::ENTRIES,
+        super::math::ENTRIES,
+        super::regexp::ENTRIES,
+        super::string::ENTRIES,
     ]
 }
 
