@@ -31,9 +31,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         &[Arg::Int],
         ret::uint,
     ),
-    Entry::fixed(Function::with_nulls("charset", charset), 1, 1, &[Arg::Any], ret::text),
-    Entry::fixed(Function::with_nulls("collation", collation), 1, 1, &[Arg::Any], ret::text),
-    Entry::fixed(Function::with_nulls("coercibility", coercibility), 1, 1, &[Arg::Any], ret::int),
     Entry::custom(stable("getvar", getvar), 1, 1, resolve_getvar),
     Entry::custom(
         Function::with_nulls("setvar", setvar).volatility(Volatility::Volatile),
@@ -105,23 +102,6 @@ fn last_insert_id(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
     };
     id.store(value, Ordering::Relaxed);
     Ok(Datum::UInt(value))
-}
-
-fn type_of_text(scope: &Scope<'_>) -> Collation {
-    let field_type = scope.arg_type(0);
-    if field_type.is_string() { field_type.collation } else { Collation::Binary }
-}
-
-fn charset(scope: &Scope<'_>, _: &[Datum]) -> Result<Datum> {
-    Ok(Datum::String(type_of_text(scope).charset().name().to_string()))
-}
-
-fn collation(scope: &Scope<'_>, _: &[Datum]) -> Result<Datum> {
-    Ok(Datum::String(type_of_text(scope).name().to_string()))
-}
-
-fn coercibility(scope: &Scope<'_>, _: &[Datum]) -> Result<Datum> {
-    Ok(Datum::Int(scope.call.args[0].coercibility() as i64))
 }
 
 fn variable_name(ctx: &EvalContext, arg: &Expr) -> Result<String> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::registry::{self, Arg, Entry, MANY, ret};
+use super::registry::{self, Arg, Entry, ret};
 use super::string::int;
 use crate::context::EvalContext;
 use crate::error::{Error, Result};
@@ -58,7 +58,6 @@ pub(super) const ENTRIES: &[Entry] = &[
         &[Arg::Int],
         ret::double,
     ),
-    Entry::custom(Function::with_nulls("interval", interval), 2, MANY, resolve_interval),
 ];
 
 fn double(value: &Datum) -> f64 {
@@ -349,18 +348,4 @@ fn rand_lazy(scope: &Scope<'_>, input: &Input<'_>) -> Result<Value> {
         return Ok(Value::Scalar(Datum::Double(*value)));
     }
     Ok(Value::Array(std::sync::Arc::new(arrow::array::Float64Array::from(values))))
-}
-
-fn resolve_interval(_: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
-    let args = args.into_iter().map(registry::to_double).collect();
-    Ok(entry.call(args, FieldType::bigint(), Collation::Binary))
-}
-
-fn interval(_: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
-    if args[0].is_null() {
-        return Ok(Datum::Int(-1));
-    }
-    let value = double(&args[0]);
-    let above = args[1..].iter().position(|limit| !limit.is_null() && value < double(limit));
-    Ok(Datum::Int(above.unwrap_or(args.len() - 1) as i64))
 }

@@ -48,7 +48,6 @@ pub(super) const ENTRIES: &[Entry] = &[
     Entry::fixed(Function::strict("reverse", reverse), 1, 1, &[Arg::Str], ret::first_string),
     Entry::fixed(Function::strict("repeat", repeat), 2, 2, &[Arg::Str, Arg::Int], ret::string),
     Entry::fixed(Function::strict("space", space), 1, 1, &[Arg::Int], ret::text),
-    Entry::fixed(Function::strict("strcmp", strcmp), 2, 2, &[Arg::Str], ret::int),
     Entry::fixed(Function::strict("find_in_set", find_in_set), 2, 2, &[Arg::Str], ret::int),
     Entry::custom(Function::with_nulls("field", field), 2, MANY, resolve_field),
     Entry::fixed(Function::with_nulls("elt", elt), 2, MANY, &[Arg::Int, Arg::Str], ret::string),
@@ -412,10 +411,6 @@ fn repeat(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
 fn space(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
     let times = size(&args[0]);
     limited(scope, "space", times, || vec![b' '; times])
-}
-
-fn strcmp(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
-    Ok(Datum::Int(scope.collation().compare(bytes(&args[0]), bytes(&args[1])) as i64))
 }
 
 fn find_in_set(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
