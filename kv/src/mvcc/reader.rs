@@ -90,7 +90,9 @@ impl MvccReader {
     pub fn value_of(&self, key: &Key, write: &Write) -> Result<Option<Bytes>> {
         match (write.write_type, &write.short_value) {
             (WriteType::Put, Some(value)) => Ok(Some(value.clone())),
-            (WriteType::Put, None) => load_long_value(&self.snapshot, key.encoded(), write.start_ts).map(Some),
+            (WriteType::Put, None) => {
+                load_long_value(&self.snapshot, key.encoded(), write.start_ts).map(Some)
+            }
             _ => Ok(None),
         }
     }

@@ -14,7 +14,9 @@ use super::lock::{Lock, LockType};
 use super::point_getter::Version;
 use super::reader::load_long_value;
 use super::write::{Write, WriteRef, WriteType};
-use super::{Error, LockEffect, ReadOptions, Result, STEPS_BEFORE_SEEK_MAX, blocked, lock_effect, rc_check_ts};
+use super::{
+    Error, LockEffect, ReadOptions, Result, STEPS_BEFORE_SEEK_MAX, blocked, lock_effect, rc_check_ts,
+};
 use crate::engine::{Cf, IterOptions};
 use crate::raftstore::{RegionIterator, RegionSnapshot};
 

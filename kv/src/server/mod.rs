@@ -1,6 +1,8 @@
 //! The store as a process: its service, its ports, its start and stop order.
 
 pub mod batch_commands;
+pub mod grpc;
+pub mod health;
 pub mod node;
 pub mod service;
 pub mod status;

@@ -179,7 +179,10 @@ mod tests {
     use futures::FutureExt;
 
     fn lock(start_ts: u64) -> Lock {
-        Lock { use_async_commit: true, ..Lock::new(LockType::Put, Bytes::from_static(b"k"), Timestamp(start_ts), 0) }
+        Lock {
+            use_async_commit: true,
+            ..Lock::new(LockType::Put, Bytes::from_static(b"k"), Timestamp(start_ts), 0)
+        }
     }
 
     #[test]

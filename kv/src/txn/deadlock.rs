@@ -33,7 +33,12 @@ pub fn key_hash(key: &[u8]) -> u64 {
 
 impl WaitForGraph {
     /// Adds the edge unless it closes a circle, which it then describes.
-    pub fn add(&mut self, waiter: Timestamp, holder: Timestamp, key: &Bytes) -> Result<(), kvrpcpb::Deadlock> {
+    pub fn add(
+        &mut self,
+        waiter: Timestamp,
+        holder: Timestamp,
+        key: &Bytes,
+    ) -> Result<(), kvrpcpb::Deadlock> {
         if let Some(path) = self.path(holder, waiter) {
             return Err(deadlock(waiter, holder, key, &path));
         }
@@ -114,7 +119,12 @@ fn wait_entry(waiter: Timestamp, holder: Timestamp, key: &Bytes) -> kvrpcpb::Wai
     }
 }
 
-fn deadlock(waiter: Timestamp, holder: Timestamp, key: &Bytes, path: &[(Timestamp, Edge)]) -> kvrpcpb::Deadlock {
+fn deadlock(
+    waiter: Timestamp,
+    holder: Timestamp,
+    key: &Bytes,
+    path: &[(Timestamp, Edge)],
+) -> kvrpcpb::Deadlock {
     let mut wait_chain: Vec<_> = path.iter().map(|(w, e)| wait_entry(*w, e.holder, &e.key)).collect();
     wait_chain.push(wait_entry(waiter, holder, key));
     let closing = path.last().map_or_else(|| key.clone(), |(_, e)| e.key.clone());

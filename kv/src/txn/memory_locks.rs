@@ -75,6 +75,17 @@ impl MemoryLocks {
         RegionView { inner: self.0.clone(), locks, region_id: region.id, term, version }
     }
 
+    /// Forgets the locks in `[start, end)` (PD form, empty end = unbounded) of all regions.
+    pub fn remove_range(&self, start: &[u8], end: &[u8]) {
+        for region in &self.0.regions {
+            let mut state = region.lock();
+            let (gone, keep) =
+                std::mem::take(&mut state.locks).into_iter().partition(|(k, _)| in_range(k, start, end));
+            state.locks = keep;
+            self.0.release(gone);
+        }
+    }
+
     /// Bytes held by all locks.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -10,7 +10,7 @@ pub mod actions;
 pub mod commands;
 pub mod concurrency;
 pub mod deadlock;
-mod detached;
+pub(crate) mod detached;
 pub mod error;
 pub mod latch;
 pub mod lock_wait;

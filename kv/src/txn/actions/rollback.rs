@@ -107,7 +107,9 @@ pub fn known_outcome(
     start_ts: Timestamp,
 ) -> Result<std::result::Result<MissingLock, Option<Write>>> {
     Ok(match reader.txn_record(key, start_ts)? {
-        TxnRecord::Own { write, .. } if write.write_type == WriteType::Rollback => Ok(MissingLock::RolledBack),
+        TxnRecord::Own { write, .. } if write.write_type == WriteType::Rollback => {
+            Ok(MissingLock::RolledBack)
+        }
         TxnRecord::Own { commit_ts, .. } => Ok(MissingLock::Committed(commit_ts)),
         TxnRecord::OverlappedRollback => Ok(MissingLock::RolledBack),
         TxnRecord::None { overlapped } => Err(overlapped),

@@ -93,7 +93,8 @@ impl Scheduler {
                 Err(error) => error,
             };
             if may_be_committed(&error)
-                && let TxnRecord::Own { commit_ts, write } = reader.txn_record(&mutation.key, props.start_ts)?
+                && let TxnRecord::Own { commit_ts, write } =
+                    reader.txn_record(&mutation.key, props.start_ts)?
                 && write.write_type != WriteType::Rollback
             {
                 return Ok(Outcome::Committed(commit_ts));

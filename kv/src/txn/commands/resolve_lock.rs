@@ -52,9 +52,9 @@ impl Scheduler {
     ) -> Result<()> {
         let keys: Vec<Key> = batch.iter().map(|(key, _)| key.clone()).collect();
         self.run(ctx, &keys, |txn, reader| {
-            batch.iter().try_for_each(|(key, start_ts)| {
-                resolve_lock(txn, reader, key, *start_ts, fates[start_ts])
-            })
+            batch
+                .iter()
+                .try_for_each(|(key, start_ts)| resolve_lock(txn, reader, key, *start_ts, fates[start_ts]))
         })
         .await
     }

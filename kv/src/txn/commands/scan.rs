@@ -25,8 +25,7 @@ impl Scheduler {
         let pairs = if req.limit <= INLINE_SCAN_LIMIT {
             scan_pairs(&snapshot, &lower, &upper, reverse, options, limit)?
         } else {
-            let work =
-                move || scan_pairs(&snapshot, &lower, &upper, reverse, options, limit);
+            let work = move || scan_pairs(&snapshot, &lower, &upper, reverse, options, limit);
             tokio::task::spawn_blocking(work)
                 .await
                 .map_err(|e| Error::InvalidRequest(format!("scan stopped: {e}")))??
