@@ -122,13 +122,7 @@ impl RaftLog {
     }
 
     /// The entries `[low, high)`, at least one and at most `bytes_max` bytes.
-    pub fn entries(
-        &self,
-        region_id: u64,
-        low: u64,
-        high: u64,
-        bytes_max: Option<usize>,
-    ) -> Result<Vec<Entry>> {
+    pub fn entries(&self, region_id: u64, low: u64, high: u64, bytes_max: Option<usize>) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         self.engine
             .fetch_entries_to::<EntryCodec>(region_id, low, high, bytes_max, &mut entries)
@@ -161,9 +155,7 @@ impl RaftLog {
 
     fn named(&self, e: raft_engine::Error) -> Error {
         match e {
-            raft_engine::Error::Corruption(what) => {
-                Error::Corruption(format!("{}: {what}", self.dir.display()))
-            }
+            raft_engine::Error::Corruption(what) => Error::Corruption(format!("{}: {what}", self.dir.display())),
             e => e.into(),
         }
     }
