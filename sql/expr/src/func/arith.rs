@@ -250,7 +250,7 @@ fn int_div(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
 }
 
 fn rem(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
-    let (a, b) = (&args[0], &args[1]);
+    let b = &args[1];
     let zero = match scope.ret().family() {
         Family::Double => as_f64(b) == 0.0,
         Family::Decimal => as_decimal_value(b).is_zero(),

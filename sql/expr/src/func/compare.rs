@@ -45,6 +45,7 @@ pub static ENTRIES: &[Entry] = &[
         &[Arg::Str],
         ret::binary,
     ),
+    Entry::fixed(Function::strict("row_key", row_key), 1, MANY, &[Arg::Any], ret::binary),
     Entry::fixed(
         Function::strict("weight_string", sort_key).vectorized(sort_key_vector),
         1,
@@ -638,4 +639,13 @@ fn in_vector(scope: &Scope<'_>, args: &[Value], rows: usize) -> Option<Result<Va
         (!is_null).then_some(i64::from(*hit))
     });
     Some(Ok(Value::Array(Arc::new(values.collect::<Int64Array>()))))
+}
+
+/// The values of a row as one memcomparable string; NULL when any is NULL, as COUNT(DISTINCT a, b) wants it.
+fn row_key(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
+    let mut key = Vec::new();
+    for (index, value) in args.iter().enumerate() {
+        crate::index_key::encode(value, &crate::index_key::KeyPart::new(scope.arg_type(index)), &mut key)?;
+    }
+    Ok(Datum::Bytes(key))
 }

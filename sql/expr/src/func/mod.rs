@@ -10,6 +10,7 @@ pub mod control;
 pub mod encode;
 pub mod hash;
 pub mod info;
+pub mod like;
 pub mod logic;
 pub mod math;
 pub mod regexp;

@@ -105,6 +105,7 @@ fn tables() -> Vec<&'static [Entry]> {
         super::encode::ENTRIES,
         super::hash::ENTRIES,
         super::info::ENTRIES,
+        super::like::ENTRIES,
         super::logic::ENTRIES,
         super::math::ENTRIES,
         super::regexp::ENTRIES,

@@ -399,3 +399,11 @@ impl std::fmt::Display for Collation {
         f.write_str(self.name())
     }
 }
+
+impl Collation {
+    /// Do upper and lower case differ?
+    #[must_use]
+    pub fn is_case_sensitive(self) -> bool {
+        self.is_bin() || self == Collation::Utf8mb4_0900AsCs
+    }
+}

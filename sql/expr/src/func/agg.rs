@@ -1,1 +1,0 @@
-//! Aggregate functions: MySQL's result types over DataFusion's machinery.
