@@ -5,6 +5,7 @@ pub mod config;
 pub mod ctl;
 pub mod error;
 pub mod local_pd;
+pub mod local_transport;
 pub mod logging;
 pub mod playground;
 pub mod ports;

@@ -6,9 +6,12 @@
 
 use bytes::Bytes;
 use rutile_client::KeyRange;
-use rutile_expr::types::Datum;
+use rutile_expr::EvalContext;
+use rutile_expr::row::{Cell, RowView};
+use rutile_expr::types::{Datum, MysqlType};
 use rutile_proto::codec;
 
+use super::constraint::{from_storage, origin_default, to_storage};
 use crate::catalog::model::{HandleKind, TableId, TableInfo};
 use crate::{Error, Result};
 
@@ -124,6 +127,58 @@ pub fn table_range(table: TableId) -> KeyRange {
 pub fn handle_of_row_key(table: &TableInfo, key: &[u8]) -> Result<Handle> {
     let handle = key.get(PREFIX_LEN..).ok_or_else(|| Error::internal("a row key is too short"))?;
     Handle::decode(&table.handle, handle)
+}
+
+/// The value of a row: every writable column but the integer handle. `row` has one datum per column of the table, in the
+/// session's time zone.
+pub fn encode_row(eval: &EvalContext, table: &TableInfo, row: &[Datum]) -> Result<Bytes> {
+    let handle = int_handle(table);
+    let mut utc = Vec::new();
+    let mut columns: Vec<(i64, &Datum)> = Vec::with_capacity(row.len());
+    for (offset, column) in table.columns.iter().enumerate() {
+        if !column.state.is_writable() || handle == Some(offset) {
+            continue;
+        }
+        if column.ty.tp == MysqlType::Timestamp {
+            utc.push((column.id.0, to_storage(eval, &row[offset], &column.ty)));
+        } else {
+            columns.push((column.id.0, &row[offset]));
+        }
+    }
+    columns.extend(utc.iter().map(|(id, datum)| (*id, datum)));
+    let mut value = Vec::with_capacity(64);
+    rutile_expr::row::encode(&columns, &mut value);
+    Ok(value.into())
+}
+
+/// The row of a key's handle and its value: one datum per column of the table, in the session's time zone. Columns
+/// that the row was written without have what the column's addition said.
+pub fn decode_row(eval: &EvalContext, table: &TableInfo, handle: &Handle, value: &[u8]) -> Result<Vec<Datum>> {
+    let int_handle = int_handle(table);
+    let stored = RowView::new(value)?;
+    let mut row = Vec::with_capacity(table.columns.len());
+    for (offset, column) in table.columns.iter().enumerate() {
+        if int_handle == Some(offset) {
+            row.push(handle.to_datum(column.ty.unsigned).unwrap_or_default());
+            continue;
+        }
+        row.push(match stored.cell(column.id.0)? {
+            Cell::Missing => origin_default(eval, column)?,
+            Cell::Null => Datum::Null,
+            Cell::Value(_) => {
+                from_storage(eval, stored.datum(column.id.0, &column.ty, &Datum::Null)?, &column.ty)
+            }
+        });
+    }
+    Ok(row)
+}
+
+/// The offset of the column that is the handle, if one is.
+fn int_handle(table: &TableInfo) -> Option<usize> {
+    match table.handle {
+        HandleKind::Int { offset } => Some(offset),
+        HandleKind::Common | HandleKind::Hidden => None,
+    }
 }
 
 #[cfg(test)]
