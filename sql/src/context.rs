@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use rutile_client::{Client, ReadView, Timestamp, Transaction, TxnMode, TxnOptions};
-use rutile_expr::EvalContext;
+use rutile_expr::{EvalContext, Warning};
 use rutile_expr::types::{Datum, FieldType};
 use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -318,28 +318,6 @@ pub struct Process {
     pub info: Option<String>,
 }
 
-/// How severe a remark of SHOW WARNINGS is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
-    /// `Note`
-    Note,
-    /// `Warning`
-    Warning,
-    /// `Error`
-    Error,
-}
-
-/// One line of SHOW WARNINGS.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Remark {
-    /// How severe.
-    pub severity: Severity,
-    /// MySQL's number.
-    pub code: u16,
-    /// The text.
-    pub message: String,
-}
-
 /// What the server around a statement knows, for `@@x`, SHOW and information_schema.
 pub trait Environment: Send + Sync {
     /// The value of `@@[scope.]name` and its type. Without a scope: the session's value if it has one, else the global.
@@ -351,9 +329,9 @@ pub trait Environment: Send + Sync {
     /// The connections.
     fn processes(&self) -> Vec<Process>;
     /// What the statement before this one remarked.
-    fn remarks(&self) -> Vec<Remark>;
-    /// The account of this session as `(user, host)`, and every account's grants: `GRANT …` lines of one account.
-    fn grants(&self, user: &str, host: &str) -> Result<Vec<String>>;
+    fn remarks(&self) -> Vec<Warning>;
+    /// `GRANT …` lines of the session's account.
+    fn current_grants(&self) -> Vec<String>;
     /// `CURRENT_USER()` as user and host.
     fn current_user(&self) -> (String, String);
 }

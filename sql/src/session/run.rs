@@ -1,0 +1,226 @@
+//! From a syntax tree to an answer: which statements the session runs itself, which go to the planner, which to schema
+//! change. Transactions begin and end here.
+
+use std::sync::Arc;
+
+use rutile_client::TxnMode;
+use tokio_util::sync::CancellationToken;
+
+use super::instance::Counters;
+use super::transaction::OpenTransaction;
+use super::{OkInfo, QueryResult, Request, Session, StateChange};
+use crate::context::{StatementContext, StatementTxn};
+use crate::parser::ast::{self, Begin, EndTransaction, Statement};
+use crate::{Error, Result};
+
+impl Session {
+    /// Runs one statement up to its answer.
+    pub(super) async fn dispatch(
+        &mut self,
+        statement: Arc<Statement>,
+        request: Request,
+        cancel: CancellationToken,
+    ) -> Result<QueryResult> {
+        if statement.commits_implicitly() {
+            self.commit_open().await?;
+        }
+        match &*statement {
+            Statement::Query(_)
+            | Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::LoadData(_)
+            | Statement::Explain(_)
+            | Statement::Do(_) => self.run(statement, request, cancel).await,
+            Statement::Execute { name, using } => {
+                let id = self.prepared.id_of(name, "EXECUTE")?;
+                let values = using.iter().map(|name| self.user_vars.get(name).map(|(datum, _)| datum));
+                let params: Vec<_> = values.map(Option::unwrap_or_default).collect();
+                let prepared = self.prepared.get(id, "EXECUTE")?;
+                if params.len() != prepared.params {
+                    return Err(Error::WrongArguments { to: "EXECUTE".to_owned() });
+                }
+                let inner = Arc::clone(&prepared.statement);
+                let request = Request { text: prepared.text.clone(), params, prepared: Some(id), ..request };
+                Box::pin(self.dispatch(inner, request, cancel)).await
+            }
+            Statement::Show(_) | Statement::Describe { .. } => {
+                let ctx = self.statement_context(&request, false, cancel);
+                let output = crate::catalog::show::execute(&statement, &ctx).await?;
+                Ok(self.answer(output, ctx))
+            }
+            _ => {
+                let ctx = self.statement_context(&request, false, cancel);
+                self.control(&statement, &ctx).await
+            }
+        }
+    }
+
+    /// Statements that are no plan: transactions, settings, accounts, schema changes.
+    async fn control(&mut self, statement: &Statement, ctx: &Arc<StatementContext>) -> Result<QueryResult> {
+        match statement {
+            Statement::Begin(begin) => self.begin(begin).await?,
+            Statement::Commit(end) => self.end_transaction(*end, true).await?,
+            Statement::Rollback(end) => self.end_transaction(*end, false).await?,
+            Statement::Savepoint(name) => {
+                self.open_implicitly();
+                let client = self.instance.client.clone();
+                if let Some(open) = &mut self.open {
+                    open.add_savepoint(&client, name).await?;
+                }
+            }
+            Statement::RollbackTo(name) => match &mut self.open {
+                Some(open) => open.rollback_to(name)?,
+                None => return Err(super::transaction::no_savepoint(name)),
+            },
+            Statement::ReleaseSavepoint(name) => match &mut self.open {
+                Some(open) => open.release_savepoint(name)?,
+                None => return Err(super::transaction::no_savepoint(name)),
+            },
+            Statement::Set(items) => self.set(items, ctx).await?,
+            Statement::SetTransaction(set) => self.set_transaction(set)?,
+            Statement::Use(name) => self.use_database(name)?,
+            Statement::Prepare { name, source } => self.prepare_named(name, source)?,
+            Statement::Deallocate { name } => {
+                self.prepared.remove_named(name)?;
+                self.instance.counters.prepared.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Statement::Kill(kill) => self.kill(kill, ctx)?,
+            Statement::UnlockTables | Statement::Flush { .. } => self.flush(statement)?,
+            Statement::LockTables(_) => {
+                // Dumps lock the tables they fill. Nothing is lost by not doing so: what they do is transactional.
+                let message = "LOCK TABLES is accepted and locks nothing";
+                self.warnings.push(rutile_expr::context::Level::Warning, 1235, message.to_owned());
+            }
+            Statement::SetPassword(_)
+            | Statement::CreateUser(_)
+            | Statement::AlterUser(_)
+            | Statement::DropUser { .. }
+            | Statement::RenameUser(_)
+            | Statement::Grant(_)
+            | Statement::Revoke(_) => self.change_accounts(statement).await?,
+            Statement::CreateDatabase(_)
+            | Statement::AlterDatabase(_)
+            | Statement::DropDatabase(_)
+            | Statement::CreateTable(_)
+            | Statement::AlterTable(_)
+            | Statement::DropTable(_)
+            | Statement::RenameTable(_)
+            | Statement::TruncateTable(_)
+            | Statement::CreateIndex(_)
+            | Statement::DropIndex(_)
+            | Statement::CreateView(_)
+            | Statement::DropView(_) => return self.schema_change(statement, ctx).await,
+            other => return Err(Error::not_supported(name_of(other))),
+        }
+        Ok(QueryResult::Ok(self.ok()))
+    }
+
+    async fn schema_change(&mut self, statement: &Statement, ctx: &Arc<StatementContext>) -> Result<QueryResult> {
+        if self.settings().read_only {
+            return Err(Error::ReadOnlyTransaction);
+        }
+        crate::ddl::execute(statement, ctx).await?;
+        if let Statement::DropDatabase(drop) = statement {
+            if self.database.as_ref().is_some_and(|current| current.eq_ignore_ascii_case(&drop.name)) {
+                self.database = None;
+                self.connection.set_database(None);
+                self.describe_connection();
+                self.state_changes.push(StateChange::Schema(String::new()));
+            }
+        }
+        let affected_rows = ctx.effects.affected_rows();
+        Ok(QueryResult::Ok(OkInfo { affected_rows, info: ctx.effects.info(), ..self.ok() }))
+    }
+
+    fn flush(&mut self, statement: &Statement) -> Result<()> {
+        let Statement::Flush { what, .. } = statement else { return Ok(()) };
+        let refused = what.iter().find(|what| matches!(what, ast::FlushWhat::Tables { read_lock: true, .. }));
+        match refused {
+            Some(_) => Err(Error::not_supported("FLUSH TABLES WITH READ LOCK")),
+            None => Ok(()),
+        }
+    }
+
+    // Transactions.
+
+    async fn begin(&mut self, begin: &Begin) -> Result<()> {
+        let settings = self.settings();
+        let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
+        let isolation = isolation.unwrap_or(settings.isolation);
+        let read_only = begin.read_only.or(read_only).unwrap_or(settings.read_only);
+        let open = OpenTransaction::new(settings.optimistic, isolation, read_only, true);
+        if begin.consistent_snapshot {
+            open.take_snapshot(&self.instance.client).await?;
+        }
+        self.open = Some(open);
+        Ok(())
+    }
+
+    /// With autocommit off, the first statement opens a transaction.
+    fn open_implicitly(&mut self) {
+        let settings = self.settings();
+        if self.open.is_none() && !settings.autocommit {
+            let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
+            let isolation = isolation.unwrap_or(settings.isolation);
+            let read_only = read_only.unwrap_or(settings.read_only);
+            self.open = Some(OpenTransaction::new(settings.optimistic, isolation, read_only, false));
+        }
+    }
+
+    async fn end_transaction(&mut self, end: EndTransaction, commit: bool) -> Result<()> {
+        let (chain_default, release_default) = self.settings().completion;
+        let next = self.open.as_ref().map(OpenTransaction::chained);
+        let counters = &self.instance.counters;
+        Counters::count(if commit { &counters.com_commit } else { &counters.com_rollback });
+        match commit {
+            true => self.commit_open().await?,
+            false => self.rollback_open().await?,
+        }
+        if end.chain.unwrap_or(chain_default) {
+            self.open = next;
+        }
+        if end.release.unwrap_or(release_default) {
+            self.released = true;
+        }
+        Ok(())
+    }
+
+    /// Commits what is open.
+    pub(super) async fn commit_open(&mut self) -> Result<()> {
+        match self.open.take() {
+            Some(open) => match open.commit().await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(crate::table::describe_commit_error(error, &self.instance.catalog.snapshot())),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// A context of a statement that is tried once.
+    fn statement_context(&self, request: &Request, strict: bool, cancel: CancellationToken) -> Arc<StatementContext> {
+        let txn = match &self.open {
+            Some(open) => open.statement(&self.instance.client),
+            None => StatementTxn::autocommit(self.instance.client.clone(), TxnMode::Optimistic, false),
+        };
+        Arc::new(self.context(txn, request, strict, cancel))
+    }
+}
+
+/// A statement's name, for "not supported".
+fn name_of(statement: &Statement) -> &'static str {
+    match statement {
+        Statement::LockInstance { .. } => "LOCK INSTANCE",
+        Statement::Help(_) => "HELP",
+        Statement::Analyze { .. } => "ANALYZE TABLE",
+        Statement::TableMaintenance { .. } => "CHECK, CHECKSUM, OPTIMIZE and REPAIR TABLE",
+        Statement::Shutdown => "SHUTDOWN",
+        Statement::CreateRole { .. }
+        | Statement::DropRole { .. }
+        | Statement::GrantRoles { .. }
+        | Statement::RevokeRoles { .. }
+        | Statement::SetRole(_)
+        | Statement::SetDefaultRole { .. } => "roles",
+        _ => "this statement",
+    }
+}
