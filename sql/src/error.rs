@@ -262,7 +262,9 @@ impl From<rutile_client::Error> for Error {
         use rutile_client::Error as E;
         match error {
             E::Pd(reason) => Error::PdUnavailable { reason },
-            E::Store { .. } | E::RegionUnavailable { .. } => Error::RegionUnavailable { reason: error.to_string() },
+            E::Store { .. } | E::RegionUnavailable { .. } => {
+                Error::RegionUnavailable { reason: error.to_string() }
+            }
             E::EntryTooLarge { size_bytes, .. } => Error::TransactionTooLarge { bytes: size_bytes },
             E::WriteConflict { .. } | E::Aborted { .. } => Error::WriteConflict { detail: error.to_string() },
             E::KeyIsLocked { .. } | E::LockWaitTimeout { .. } => Error::LockWaitTimeout,
@@ -270,7 +272,9 @@ impl From<rutile_client::Error> for Error {
             E::Deadlock { .. } => Error::Deadlock,
             E::AlreadyExists { key } => Error::DupEntry { entry: hex::encode(&key), key: "?".to_owned() },
             E::ResultUndetermined(_) => Error::ResultUndetermined,
-            E::TransactionEnded | E::Raw(_) | E::Coprocessor(_) | E::Protocol(_) => Error::internal(error.to_string()),
+            E::TransactionEnded | E::Raw(_) | E::Coprocessor(_) | E::Protocol(_) => {
+                Error::internal(error.to_string())
+            }
         }
     }
 }

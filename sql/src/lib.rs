@@ -15,6 +15,7 @@
 
 pub mod binder;
 pub mod catalog;
+pub mod config;
 pub mod context;
 pub mod ddl;
 pub mod error;

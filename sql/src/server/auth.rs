@@ -127,7 +127,8 @@ impl AuthState {
 
     /// The password out of what a client without TLS sends: RSA-OAEP of the password XOR the challenge.
     pub fn decrypt_password(&self, nonce: &[u8], encrypted: &[u8]) -> Result<Vec<u8>> {
-        let plain = self.rsa()?.0.decrypt(Oaep::new::<Sha1>(), encrypted).map_err(|_| Error::MalformedPacket)?;
+        let plain =
+            self.rsa()?.0.decrypt(Oaep::new::<Sha1>(), encrypted).map_err(|_| Error::MalformedPacket)?;
         Ok(plain.iter().zip(nonce.iter().cycle()).map(|(a, b)| a ^ b).collect())
     }
 }

@@ -122,7 +122,16 @@ mod tests {
 
     #[test]
     fn length_encoded_integers_round_trip_at_every_edge() {
-        let cases = [(0, 1), (250, 1), (251, 3), (0xffff, 3), (0x1_0000, 4), (0xff_ffff, 4), (0x100_0000, 9), (u64::MAX, 9)];
+        let cases = [
+            (0, 1),
+            (250, 1),
+            (251, 3),
+            (0xffff, 3),
+            (0x1_0000, 4),
+            (0xff_ffff, 4),
+            (0x100_0000, 9),
+            (u64::MAX, 9),
+        ];
         for (value, length) in cases {
             let mut out = Vec::new();
             put_lenenc_int(&mut out, value);
@@ -137,7 +146,10 @@ mod tests {
     fn short_payloads_are_malformed_and_not_a_panic() {
         assert_eq!(Reader::new(b"").u8(), Err(Error::MalformedPacket));
         assert_eq!(Reader::new(b"\xfb").lenenc_int(), Err(Error::MalformedPacket));
-        assert_eq!(Reader::new(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff").lenenc_bytes(), Err(Error::MalformedPacket));
+        assert_eq!(
+            Reader::new(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff").lenenc_bytes(),
+            Err(Error::MalformedPacket)
+        );
         assert_eq!(Reader::new(b"abc").nul_bytes(), Err(Error::MalformedPacket));
         assert_eq!(Reader::new(b"abc").nul_or_rest(), b"abc");
     }

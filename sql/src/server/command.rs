@@ -137,7 +137,8 @@ impl Conn {
             let parsed = parse_first(&rest, options).and_then(|parsed| {
                 let more = parsed.end < rest.len();
                 let several = self.capabilities.contains(CapabilityFlags::CLIENT_MULTI_STATEMENTS);
-                let stray = if parsed.params > 0 { memchr::memchr(b'?', &rest).unwrap_or(0) } else { parsed.end };
+                let stray =
+                    if parsed.params > 0 { memchr::memchr(b'?', &rest).unwrap_or(0) } else { parsed.end };
                 match parsed.params > 0 || more && !several {
                     true => Err(syntax_error(&rest, stray)),
                     false => Ok(parsed),
@@ -154,7 +155,8 @@ impl Conn {
             let more = parsed.end < rest.len();
             let request = Request { text: rest.slice(..parsed.end), ..Request::default() };
             rest = rest.slice(parsed.end..);
-            let went_well = self.run_statement(Arc::new(parsed.statement), request, RowFormat::Text, more).await?;
+            let went_well =
+                self.run_statement(Arc::new(parsed.statement), request, RowFormat::Text, more).await?;
             if !more || !went_well {
                 return Ok(());
             }
@@ -236,7 +238,10 @@ impl Conn {
         let limit = self.session.settings().max_allowed_packet as usize;
         let Some(state) = self.statements.get_mut(&id) else { return };
         match state.long_data.get_mut(parameter) {
-            None => state.long_data_error = Some(Error::WrongArguments { to: "mysql_stmt_send_long_data".to_owned() }),
+            None => {
+                state.long_data_error =
+                    Some(Error::WrongArguments { to: "mysql_stmt_send_long_data".to_owned() })
+            }
             Some(value) => {
                 let value = value.get_or_insert_default();
                 if value.len() + piece.len() > limit {
@@ -273,7 +278,8 @@ impl Conn {
             Ok(logged_in) => {
                 self.statements.clear();
                 let changed = self.session.change_user(logged_in.login).await;
-                changed.and_then(|()| logged_in.database.map_or(Ok(()), |name| self.session.use_database(&name)))
+                changed
+                    .and_then(|()| logged_in.database.map_or(Ok(()), |name| self.session.use_database(&name)))
             }
             Err(LoginError::Refused(error)) => Err(error),
             Err(LoginError::Gone) => return Ok(Next::Stop),

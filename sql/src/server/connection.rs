@@ -141,8 +141,12 @@ impl Conn {
     /// Tells the client why the connection ends, where it can still be told.
     async fn broken(&mut self, error: ConnectionError) {
         match error {
-            ConnectionError::Packet(PacketError::TooLarge { .. }) => self.farewell(&Error::PacketTooLarge).await,
-            ConnectionError::Packet(PacketError::OutOfOrder { .. }) => self.farewell(&Error::PacketsOutOfOrder).await,
+            ConnectionError::Packet(PacketError::TooLarge { .. }) => {
+                self.farewell(&Error::PacketTooLarge).await
+            }
+            ConnectionError::Packet(PacketError::OutOfOrder { .. }) => {
+                self.farewell(&Error::PacketsOutOfOrder).await
+            }
             ConnectionError::Packet(PacketError::TimedOut) => self.farewell(&Error::IdleTimeout).await,
             ConnectionError::Packet(PacketError::Io(_)) | ConnectionError::Io(_) => {}
         }

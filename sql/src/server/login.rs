@@ -71,7 +71,12 @@ pub async fn log_in(shared: &Shared, io: &mut PacketIo, id: u64, host: &str) -> 
     tokio::time::timeout(Duration::from_secs(seconds), login).await.unwrap_or(Err(LoginError::Gone))
 }
 
-async fn log_in_untimed(shared: &Shared, io: &mut PacketIo, id: u64, host: &str) -> Result<LoggedIn, LoginError> {
+async fn log_in_untimed(
+    shared: &Shared,
+    io: &mut PacketIo,
+    id: u64,
+    host: &str,
+) -> Result<LoggedIn, LoginError> {
     let nonce = random_nonce();
     let mut offered = SERVER_CAPABILITIES;
     offered.set(CapabilityFlags::CLIENT_SSL, shared.tls.is_some());
@@ -86,7 +91,8 @@ async fn log_in_untimed(shared: &Shared, io: &mut PacketIo, id: u64, host: &str)
             return Err(Error::BadHandshake.into());
         }
     }
-    let must_encrypt = shared.instance.globals().get("require_secure_transport").is_some_and(|value| value.is_on());
+    let must_encrypt =
+        shared.instance.globals().get("require_secure_transport").is_some_and(|value| value.is_on());
     if must_encrypt && !io.is_tls() {
         return Err(Error::SecureTransportRequired.into());
     }
@@ -152,7 +158,9 @@ async fn authenticate(
         return if empty && !account.locked { Ok(account) } else { Err(refused(&response.auth).into()) };
     }
     let (nonce, proof) = match nonce {
-        Some(nonce) if asked == plugin_name(account.plugin) => (nonce, Bytes::copy_from_slice(&response.auth)),
+        Some(nonce) if asked == plugin_name(account.plugin) => {
+            (nonce, Bytes::copy_from_slice(&response.auth))
+        }
         _ => switch(io, account.plugin).await?,
     };
     let proven = prove(shared, io, &account, &nonce, &proof).await?;

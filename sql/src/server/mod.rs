@@ -27,8 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::session::glue::Catalog;
 use crate::session::instance::Instance;
 use auth::AuthState;
 
@@ -59,7 +59,9 @@ impl Server {
         config.validate().map_err(StartError)?;
         let bind = |addr: SocketAddr, key: &'static str| async move {
             let listener = TcpListener::bind(addr).await;
-            listener.map_err(|e| StartError(format!("{key}: cannot listen on {addr}: {e}; choose another address")))
+            listener.map_err(|e| {
+                StartError(format!("{key}: cannot listen on {addr}: {e}; choose another address"))
+            })
         };
         let listener = bind(config.addr, "sql addr").await?;
         let status_listener = bind(config.status_addr, "sql status_addr").await?;
@@ -113,7 +115,10 @@ impl Server {
         self.connections.close();
         let patience = Duration::from_secs(instance.config.graceful_shutdown_seconds);
         if tokio::time::timeout(patience, self.connections.wait()).await.is_err() {
-            tracing::info!(connections = instance.connection_count(), "ending connections that are still busy");
+            tracing::info!(
+                connections = instance.connection_count(),
+                "ending connections that are still busy"
+            );
             instance.kill_all();
             let _ = tokio::time::timeout(Duration::from_secs(2), self.connections.wait()).await;
         }

@@ -117,7 +117,8 @@ impl PacketIo {
 
     async fn read_one(&mut self, already_bytes: usize) -> Result<(Bytes, bool), PacketError> {
         self.fill(4).await?;
-        let length = usize::from(self.input[0]) | usize::from(self.input[1]) << 8 | usize::from(self.input[2]) << 16;
+        let length =
+            usize::from(self.input[0]) | usize::from(self.input[1]) << 8 | usize::from(self.input[2]) << 16;
         let got = self.input[3];
         if got != self.sequence {
             return Err(PacketError::OutOfOrder { expected: self.sequence, got });

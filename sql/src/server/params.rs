@@ -103,7 +103,9 @@ fn read_value(reader: &mut Reader<'_>, param_type: ParamType) -> Result<Datum> {
             Datum::Double(ryu::Buffer::new().format(value).parse().unwrap_or(f64::from(value)))
         }
         C::MYSQL_TYPE_DOUBLE => Datum::Double(f64::from_le_bytes(reader.array()?)),
-        C::MYSQL_TYPE_DATE | C::MYSQL_TYPE_DATETIME | C::MYSQL_TYPE_TIMESTAMP => Datum::Time(read_datetime(reader)?),
+        C::MYSQL_TYPE_DATE | C::MYSQL_TYPE_DATETIME | C::MYSQL_TYPE_TIMESTAMP => {
+            Datum::Time(read_datetime(reader)?)
+        }
         C::MYSQL_TYPE_TIME => Datum::Duration(read_time(reader)?),
         C::MYSQL_TYPE_DECIMAL
         | C::MYSQL_TYPE_NEWDECIMAL
@@ -228,7 +230,10 @@ mod tests {
         let mut reader = Reader::new(&[4, 0xea, 7, 11, 23]);
         assert_eq!(read_datetime(&mut reader).unwrap(), Time::datetime(2026, 11, 23, 0, 0, 0, 0));
         assert!(read_datetime(&mut Reader::new(&[4, 0xea, 7, 13, 23])).is_err());
-        assert_eq!(read_time(&mut Reader::new(&[8, 1, 1, 0, 0, 0, 1, 1, 1])).unwrap().0, -(25 * 3600 + 61) * 1_000_000);
+        assert_eq!(
+            read_time(&mut Reader::new(&[8, 1, 1, 0, 0, 0, 1, 1, 1])).unwrap().0,
+            -(25 * 3600 + 61) * 1_000_000
+        );
         assert!(read_time(&mut Reader::new(&[8, 0, 255, 255, 0, 0, 1, 1, 1])).is_err());
     }
 }

@@ -18,7 +18,8 @@ pub fn write_ok(io: &mut PacketIo, capabilities: CapabilityFlags, header: u8, ok
     out.push(header);
     put_lenenc_int(out, ok.affected_rows);
     put_lenenc_int(out, ok.insert_id);
-    let tracked = capabilities.contains(CapabilityFlags::CLIENT_SESSION_TRACK) && !ok.state_changes.is_empty();
+    let tracked =
+        capabilities.contains(CapabilityFlags::CLIENT_SESSION_TRACK) && !ok.state_changes.is_empty();
     let mut status = ok.status;
     status.set(StatusFlags::SERVER_SESSION_STATE_CHANGED, tracked);
     out.extend_from_slice(&status.bits().to_le_bytes());
@@ -128,7 +129,9 @@ fn collation_and_length(ty: &FieldType, charset: Option<(Charset, u16)>) -> (u16
     }
     match charset {
         Some((charset, id)) => (id, ty.display_length().saturating_mul(charset.char_bytes_max())),
-        None => (ty.collation.id(), ty.display_length().saturating_mul(ty.collation.charset().char_bytes_max())),
+        None => {
+            (ty.collation.id(), ty.display_length().saturating_mul(ty.collation.charset().char_bytes_max()))
+        }
     }
 }
 
@@ -183,7 +186,9 @@ pub fn protocol_type(tp: MysqlType) -> ColumnType {
         MysqlType::Time => C::MYSQL_TYPE_TIME,
         MysqlType::Varchar => C::MYSQL_TYPE_VAR_STRING,
         MysqlType::Char | MysqlType::Enum | MysqlType::Set => C::MYSQL_TYPE_STRING,
-        MysqlType::TinyBlob | MysqlType::Blob | MysqlType::MediumBlob | MysqlType::LongBlob => C::MYSQL_TYPE_BLOB,
+        MysqlType::TinyBlob | MysqlType::Blob | MysqlType::MediumBlob | MysqlType::LongBlob => {
+            C::MYSQL_TYPE_BLOB
+        }
         MysqlType::Json => C::MYSQL_TYPE_JSON,
         MysqlType::Geometry => C::MYSQL_TYPE_GEOMETRY,
     }

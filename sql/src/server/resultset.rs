@@ -2,12 +2,10 @@
 //! are matched once per batch; cells are written without an allocation of their own.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array, StringArray,
-    UInt64Array,
+    Array, ArrayRef, AsArray, BinaryArray, Decimal128Array, Decimal256Array, Float64Array, Int64Array,
+    StringArray, UInt64Array,
 };
-use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Float64Type, Int64Type, UInt64Type, i256,
-};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, Int64Type, UInt64Type, i256};
 use arrow::record_batch::RecordBatch;
 use rutile_expr::types::field_type::NOT_FIXED_DECIMALS;
 use rutile_expr::types::{Charset, Duration, FieldType, MysqlType, Time, number};
@@ -92,7 +90,10 @@ pub fn normalize(batch: &RecordBatch, columns: &[OutputColumn]) -> Result<Option
 /// Decimals need not agree in precision, and a scale is taken from the array; a column of NULLs fits every type.
 fn same_form(have: &DataType, want: &DataType) -> bool {
     match (have, want) {
-        (DataType::Decimal128(..) | DataType::Decimal256(..), DataType::Decimal128(..) | DataType::Decimal256(..)) => true,
+        (
+            DataType::Decimal128(..) | DataType::Decimal256(..),
+            DataType::Decimal128(..) | DataType::Decimal256(..),
+        ) => true,
         (DataType::Null, _) => true,
         // What a cell's type calls text may come as bytes and the other way round.
         (DataType::Utf8 | DataType::Binary, DataType::Utf8 | DataType::Binary) => true,
@@ -223,8 +224,12 @@ fn put_text_cell(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
             }
             put_clock(out, time.hours(), time.minutes(), time.seconds(), time.micros(), *fsp);
         }),
-        Cells::Double(array, digits) => put_lenenc_bytes(out, double_text(array.value(row), *digits).as_bytes()),
-        Cells::Float(array, digits) => put_lenenc_bytes(out, float_text(array.value(row), *digits).as_bytes()),
+        Cells::Double(array, digits) => {
+            put_lenenc_bytes(out, double_text(array.value(row), *digits).as_bytes())
+        }
+        Cells::Float(array, digits) => {
+            put_lenenc_bytes(out, float_text(array.value(row), *digits).as_bytes())
+        }
         _ => put_string_cell(cells, row, out),
     }
 }
@@ -248,7 +253,11 @@ fn put_string_cell(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
         Cells::Bytes(array) => put_lenenc_bytes(out, array.value(row)),
         Cells::Enum(array, elems, charset) => {
             let index = array.value(row) as usize;
-            put_text(out, index.checked_sub(1).and_then(|i| elems.get(i)).map_or("", String::as_str), *charset);
+            put_text(
+                out,
+                index.checked_sub(1).and_then(|i| elems.get(i)).map_or("", String::as_str),
+                *charset,
+            );
         }
         Cells::Set(array, elems, charset) => {
             let bits = array.value(row);
@@ -263,7 +272,9 @@ fn put_string_cell(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
 fn put_binary_cell(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
     match cells {
         Cells::Int(array, width) => put_int(out, array.value(row) as u64, *width),
-        Cells::UInt(array, width) | Cells::ZeroFilled(array, width, _) => put_int(out, array.value(row), *width),
+        Cells::UInt(array, width) | Cells::ZeroFilled(array, width, _) => {
+            put_int(out, array.value(row), *width)
+        }
         Cells::Double(array, _) => out.extend_from_slice(&array.value(row).to_le_bytes()),
         Cells::Float(array, _) => out.extend_from_slice(&(array.value(row) as f32).to_le_bytes()),
         Cells::Date(array) => put_binary_datetime(out, Time(array.value(row)), true),
@@ -439,7 +450,8 @@ mod tests {
     fn numbers_are_written_as_mysql_writes_them() {
         let ints: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MIN), None, Some(0)]));
         assert_eq!(text(FieldType::bigint(), ints), ["-9223372036854775808", "NULL", "0"]);
-        let decimals = Decimal128Array::from(vec![5, -5, 12345, -100]).with_precision_and_scale(10, 2).unwrap();
+        let decimals =
+            Decimal128Array::from(vec![5, -5, 12345, -100]).with_precision_and_scale(10, 2).unwrap();
         assert_eq!(text(FieldType::decimal(10, 2), Arc::new(decimals)), ["0.05", "-0.05", "123.45", "-1.00"]);
         let wide = Decimal256Array::from(vec![i256::from_i128(-7)]).with_precision_and_scale(65, 3).unwrap();
         assert_eq!(text(FieldType::decimal(65, 3), Arc::new(wide)), ["-0.007"]);
@@ -462,20 +474,28 @@ mod tests {
         assert_eq!(binary[1], [0, 0, 0]);
         let span: ArrayRef = Arc::new(Int64Array::from(vec![-((25 * 3600 + 61) * 1_000_000)]));
         assert_eq!(text(FieldType::time(0), span.clone()), ["-25:01:01"]);
-        assert_eq!(rows(vec![(FieldType::time(0), span)], RowFormat::Binary)[0], [0, 0, 8, 1, 1, 0, 0, 0, 1, 1, 1]);
+        assert_eq!(
+            rows(vec![(FieldType::time(0), span)], RowFormat::Binary)[0],
+            [0, 0, 8, 1, 1, 0, 0, 0, 1, 1, 1]
+        );
     }
 
     #[test]
     fn enums_sets_bits_and_nulls() {
         let elems = vec!["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        let ty = |tp| FieldType::new(tp).with_collation(rutile_expr::types::Collation::DEFAULT).with_elems(elems.clone());
+        let ty = |tp| {
+            FieldType::new(tp)
+                .with_collation(rutile_expr::types::Collation::DEFAULT)
+                .with_elems(elems.clone())
+        };
         let array: ArrayRef = Arc::new(UInt64Array::from(vec![Some(0), Some(3), None]));
         assert_eq!(text(ty(MysqlType::Enum), array.clone()), ["", "c", "NULL"]);
         assert_eq!(text(ty(MysqlType::Set), array), ["", "a,b", "NULL"]);
         let bits: ArrayRef = Arc::new(UInt64Array::from(vec![0x102]));
         let bit = FieldType::new(MysqlType::Bit).with_flen(9);
         assert_eq!(rows(vec![(bit, bits)], RowFormat::Text)[0], [2, 1, 2]);
-        let columns = (0..7).map(|_| (FieldType::bigint(), Arc::new(Int64Array::from(vec![None])) as ArrayRef));
+        let columns =
+            (0..7).map(|_| (FieldType::bigint(), Arc::new(Int64Array::from(vec![None])) as ArrayRef));
         assert_eq!(rows(columns.collect(), RowFormat::Binary)[0], [0, 0b1111_1100, 1]);
     }
 }

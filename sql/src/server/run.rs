@@ -49,7 +49,11 @@ impl Conn {
     }
 
     /// Runs a statement until its rows begin, while watching the client.
-    async fn start_statement(&mut self, statement: Arc<Statement>, mut request: Request) -> Outcome<Result<QueryResult>> {
+    async fn start_statement(
+        &mut self,
+        statement: Arc<Statement>,
+        mut request: Request,
+    ) -> Outcome<Result<QueryResult>> {
         if matches!(&*statement, Statement::LoadData(load) if load.local) {
             return self.load_local(statement, request).await;
         }
@@ -67,7 +71,11 @@ impl Conn {
         Err(gone())
     }
 
-    async fn load_local(&mut self, statement: Arc<Statement>, mut request: Request) -> Outcome<Result<QueryResult>> {
+    async fn load_local(
+        &mut self,
+        statement: Arc<Statement>,
+        mut request: Request,
+    ) -> Outcome<Result<QueryResult>> {
         if !self.capabilities.contains(CapabilityFlags::CLIENT_LOCAL_FILES) {
             return Ok(Err(Error::LocalInfileDisabled));
         }
@@ -265,7 +273,12 @@ struct RowSender {
 
 impl RowSender {
     /// Sends columns and rows. The first batch is computed before anything is written, so that most errors come alone.
-    async fn stream(&mut self, io: &mut PacketIo, rows: Rows, status: StatusFlags) -> std::io::Result<Result<()>> {
+    async fn stream(
+        &mut self,
+        io: &mut PacketIo,
+        rows: Rows,
+        status: StatusFlags,
+    ) -> std::io::Result<Result<()>> {
         match rows {
             Rows::Batches(batches) => {
                 self.begin(io, status);

@@ -14,7 +14,8 @@ use crate::session::instance::{Instance, VERSION};
 
 /// Serves until the task is aborted.
 pub async fn serve(instance: Arc<Instance>, listener: TcpListener) {
-    let router = Router::new().route("/status", get(status)).route("/metrics", get(metrics)).with_state(instance);
+    let router =
+        Router::new().route("/status", get(status)).route("/metrics", get(metrics)).with_state(instance);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::warn!(%error, "status port");
     }

@@ -47,7 +47,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 fn self_signed() -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    let pair = rcgen::generate_simple_self_signed(names).map_err(|e| format!("tls: self-signed certificate: {e}"))?;
+    let pair = rcgen::generate_simple_self_signed(names)
+        .map_err(|e| format!("tls: self-signed certificate: {e}"))?;
     let key = PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der());
     Ok((vec![pair.cert.der().clone()], key.into()))
 }

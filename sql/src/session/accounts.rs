@@ -114,11 +114,14 @@ impl Session {
 
     async fn set_password(&self, set: &SetPassword) -> Result<()> {
         let own = self.state.account.read().clone();
-        let name = set.user.as_ref().map_or_else(|| (own.user.clone(), own.host.clone()), |user| self.named(user));
+        let name =
+            set.user.as_ref().map_or_else(|| (own.user.clone(), own.host.clone()), |user| self.named(user));
         if name != (own.user.clone(), own.host.clone()) {
             self.require_super("CREATE USER")?;
         }
-        let Some(password) = &set.password else { return Err(Error::not_supported("SET PASSWORD TO RANDOM")) };
+        let Some(password) = &set.password else {
+            return Err(Error::not_supported("SET PASSWORD TO RANDOM"));
+        };
         let change = |name: &(String, String), existing: Option<Account>| {
             let mut account = existing.ok_or_else(|| failed("SET PASSWORD", name))?;
             account.auth = hash_password(account.plugin, password.as_bytes());
@@ -174,9 +177,7 @@ impl Session {
     fn level(&self, level: &GrantLevel) -> Result<String> {
         match level {
             GrantLevel::Global => Ok("*".to_owned()),
-            GrantLevel::CurrentDatabase => {
-                self.database().map(str::to_lowercase).ok_or(Error::NoDatabase)
-            }
+            GrantLevel::CurrentDatabase => self.database().map(str::to_lowercase).ok_or(Error::NoDatabase),
             GrantLevel::Database(name) => Ok(name.to_lowercase()),
             GrantLevel::Table(_) => Err(Error::not_supported("GRANT on a table")),
             GrantLevel::Routine { .. } => Err(Error::not_supported("GRANT on a routine")),
@@ -245,7 +246,11 @@ fn refuse_options(statement: &CreateUser) -> Result<()> {
     if statement.limits.iter().any(|(_, limit)| *limit != 0) {
         return Err(Error::not_supported("resource limits of an account"));
     }
-    match statement.password_options.iter().find(|option| !option.ends_with("NEVER") && !option.ends_with("DEFAULT")) {
+    match statement
+        .password_options
+        .iter()
+        .find(|option| !option.ends_with("NEVER") && !option.ends_with("DEFAULT"))
+    {
         Some(option) => Err(Error::not_supported(option.clone())),
         None => Ok(()),
     }
@@ -253,7 +258,8 @@ fn refuse_options(statement: &CreateUser) -> Result<()> {
 
 /// Whether the privileges are only USAGE; an error for anything finer than ALL.
 fn all_or_usage(privileges: &[Privilege]) -> Result<bool> {
-    let is = |privilege: &Privilege, name: &str| privilege.name.starts_with(name) && privilege.columns.is_empty();
+    let is =
+        |privilege: &Privilege, name: &str| privilege.name.starts_with(name) && privilege.columns.is_empty();
     if privileges.iter().all(|privilege| is(privilege, "USAGE")) {
         return Ok(true);
     }

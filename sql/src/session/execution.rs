@@ -101,12 +101,12 @@ impl Session {
         ctx: &Arc<StatementContext>,
     ) -> Result<QueryResult> {
         if let Statement::LoadData(load) = &**statement {
-            crate::executor::load_data::execute(load, ctx).await?;
+            super::glue::load_data(load, ctx).await?;
             self.end_execution(ctx).await?;
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
         let plan = self.plan(statement, request, ctx)?;
-        let (schema, rows) = match crate::executor::execute(&plan, ctx).await? {
+        let (schema, rows) = match super::glue::execute(&plan, ctx).await? {
             Output::Rows { schema, rows } => (schema, rows),
             Output::Done => {
                 self.end_execution(ctx).await?;
@@ -137,9 +137,14 @@ impl Session {
     }
 
     /// The statement's plan: the prepared one if it still holds, else a new one.
-    fn plan(&mut self, statement: &Statement, request: &Request, ctx: &StatementContext) -> Result<Arc<Plan>> {
+    fn plan(
+        &mut self,
+        statement: &Statement,
+        request: &Request,
+        ctx: &StatementContext,
+    ) -> Result<Arc<Plan>> {
         let Some(id) = request.prepared else {
-            return Ok(Arc::new(crate::optimizer::plan(statement, request.params.len(), ctx)?));
+            return Ok(Arc::new(super::glue::plan(statement, request.params.len(), ctx)?));
         };
         let in_transaction = self.open.is_some();
         let prepared = self.prepared.get(id, "mysqld_stmt_execute")?;
@@ -148,7 +153,7 @@ impl Session {
                 return Ok(Arc::clone(plan));
             }
         }
-        let plan = Arc::new(crate::optimizer::plan(statement, prepared.params, ctx)?);
+        let plan = Arc::new(super::glue::plan(statement, prepared.params, ctx)?);
         prepared.plan = plan.cacheable.then(|| (PlanKey::of(ctx, in_transaction), Arc::clone(&plan)));
         Ok(plan)
     }
@@ -158,7 +163,7 @@ impl Session {
         if !ctx.txn.is_explicit() {
             if let Some(txn) = ctx.txn.begun_transaction() {
                 if let Err(error) = txn.commit().await {
-                    return Err(crate::table::describe_commit_error(error, &ctx.schema));
+                    return Err(super::glue::commit_error(error, &ctx.schema));
                 }
             }
         }
@@ -232,7 +237,13 @@ impl Session {
     }
 
     /// `SELECT … INTO @a, @b`
-    async fn select_into(&mut self, query: &Query, schema: &SchemaRef, rows: Rows, ctx: &StatementContext) -> Result<()> {
+    async fn select_into(
+        &mut self,
+        query: &Query,
+        schema: &SchemaRef,
+        rows: Rows,
+        ctx: &StatementContext,
+    ) -> Result<()> {
         let Some(IntoClause::Vars(names)) = &query.into else {
             return Err(Error::not_supported("SELECT … INTO OUTFILE"));
         };

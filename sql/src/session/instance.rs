@@ -11,9 +11,9 @@ use parking_lot::{Mutex, RwLock};
 use rutile_client::Client;
 use tokio_util::sync::CancellationToken;
 
+use super::glue::Catalog;
 use super::privilege::Accounts;
 use super::variables::{Value, Values};
-use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::context::Process;
 use crate::{Error, Result};
@@ -226,8 +226,13 @@ impl Instance {
             statement: None,
             cancel: ended.child_token(),
         };
-        let connection =
-            Arc::new(Connection { id, host, ended, killed: Arc::new(AtomicBool::new(false)), now: Mutex::new(now) });
+        let connection = Arc::new(Connection {
+            id,
+            host,
+            ended,
+            killed: Arc::new(AtomicBool::new(false)),
+            now: Mutex::new(now),
+        });
         self.connections.insert(id, Arc::clone(&connection));
         Ok(connection)
     }

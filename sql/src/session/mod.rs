@@ -5,10 +5,11 @@
 
 mod accounts;
 mod execution;
+pub mod glue;
 pub mod instance;
+mod prepare;
 pub mod prepared;
 pub mod privilege;
-mod prepare;
 mod run;
 mod set;
 pub mod state;
@@ -205,7 +206,8 @@ impl Session {
 
     fn describe_connection(&mut self) {
         let account = self.state.account.read();
-        let host = self.connection.host.rsplit_once(':').map_or(self.connection.host.as_str(), |(host, _)| host);
+        let host =
+            self.connection.host.rsplit_once(':').map_or(self.connection.host.as_str(), |(host, _)| host);
         self.info = Arc::new(ConnectionInfo {
             connection_id: self.connection.id,
             user: format!("{}@{host}", self.user),
@@ -223,7 +225,10 @@ impl Session {
         status.set(StatusFlags::SERVER_STATUS_AUTOCOMMIT, settings.autocommit);
         let open = self.open.as_ref().filter(|open| open.is_visible());
         status.set(StatusFlags::SERVER_STATUS_IN_TRANS, open.is_some());
-        status.set(StatusFlags::SERVER_STATUS_IN_TRANS_READONLY, open.is_some_and(OpenTransaction::is_read_only));
+        status.set(
+            StatusFlags::SERVER_STATUS_IN_TRANS_READONLY,
+            open.is_some_and(OpenTransaction::is_read_only),
+        );
         let no_escapes = settings.sql_mode.contains(SqlMode::NO_BACKSLASH_ESCAPES);
         status.set(StatusFlags::SERVER_STATUS_NO_BACKSLASH_ESCAPES, no_escapes);
         status
@@ -333,7 +338,13 @@ impl Session {
     }
 
     /// What one execution of a statement knows.
-    fn context(&self, txn: StatementTxn, request: &Request, strict: bool, cancel: CancellationToken) -> StatementContext {
+    fn context(
+        &self,
+        txn: StatementTxn,
+        request: &Request,
+        strict: bool,
+        cancel: CancellationToken,
+    ) -> StatementContext {
         let settings = self.settings();
         let strict = strict && settings.sql_mode.is_strict();
         let eval = EvalContext {
@@ -394,7 +405,11 @@ impl Session {
         };
         let account = self.state.account.read().clone();
         if !account.may_use(name) {
-            return Err(Error::DbAccessDenied { user: account.user, host: account.host, db: name.to_owned() });
+            return Err(Error::DbAccessDenied {
+                user: account.user,
+                host: account.host,
+                db: name.to_owned(),
+            });
         }
         let collation = entry.info.collation;
         self.database = Some(entry.info.name.clone());

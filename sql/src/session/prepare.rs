@@ -82,7 +82,7 @@ impl Session {
         let txn = StatementTxn::autocommit(self.instance.client.clone(), TxnMode::Optimistic, true);
         let ctx = self.context(txn, &Request::default(), false, CancellationToken::new());
         let into = matches!(statement, Statement::Query(query) if query.into.is_some());
-        match crate::optimizer::plan(statement, params, &ctx) {
+        match super::glue::plan(statement, params, &ctx) {
             Ok(_) if into => Ok(Schema::empty()),
             Ok(plan) => Ok(plan.schema()),
             Err(error) => Err(error),

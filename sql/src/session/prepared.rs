@@ -144,6 +144,9 @@ fn unknown(handler: String, operation: &'static str) -> Error {
 pub fn is_preparable(statement: &Statement) -> bool {
     !matches!(
         statement,
-        Statement::Prepare { .. } | Statement::Execute { .. } | Statement::Deallocate { .. } | Statement::LoadData(_)
+        Statement::Prepare { .. }
+            | Statement::Execute { .. }
+            | Statement::Deallocate { .. }
+            | Statement::LoadData(_)
     )
 }

@@ -116,7 +116,9 @@ impl Account {
         let option = |grantable: bool| if grantable { " WITH GRANT OPTION" } else { "" };
         let mut lines = Vec::new();
         match self.all_on.get("*") {
-            Some(grantable) => lines.push(format!("GRANT ALL PRIVILEGES ON *.* TO {account}{}", option(*grantable))),
+            Some(grantable) => {
+                lines.push(format!("GRANT ALL PRIVILEGES ON *.* TO {account}{}", option(*grantable)))
+            }
             None => lines.push(format!("GRANT USAGE ON *.* TO {account}")),
         }
         for (database, grantable) in self.all_on.iter().filter(|(database, _)| *database != "*") {
@@ -177,7 +179,8 @@ impl Accounts {
         mut change: impl FnMut(&(String, String), Option<Account>) -> Result<Option<Account>>,
     ) -> Result<()> {
         let txn = self.client.begin(TxnOptions::default()).await?;
-        let existing = txn.scan(KeyRange::prefix(KEY_PREFIX), ScanOptions::default()).await?.collect().await?;
+        let existing =
+            txn.scan(KeyRange::prefix(KEY_PREFIX), ScanOptions::default()).await?.collect().await?;
         if existing.is_empty() {
             store(&txn, &Account::root())?;
         }
@@ -282,24 +285,37 @@ fn sha256_crypt(password: &[u8], salt: &[u8], rounds: usize) -> Vec<u8> {
     a.update(repeat_to(&b, password.len()));
     let mut bits = password.len();
     while bits > 0 {
-        if bits & 1 == 1 { a.update(b) } else { a.update(password) }
+        if bits & 1 == 1 {
+            a.update(b)
+        } else {
+            a.update(password)
+        }
         bits >>= 1;
     }
     let mut a = a.finalize();
     let p_digest = (0..password.len()).fold(Sha256::new(), |acc, _| acc.chain_update(password)).finalize();
     let p = repeat_to(&p_digest, password.len());
-    let s_digest = (0..16 + usize::from(a[0])).fold(Sha256::new(), |acc, _| acc.chain_update(salt)).finalize();
+    let s_digest =
+        (0..16 + usize::from(a[0])).fold(Sha256::new(), |acc, _| acc.chain_update(salt)).finalize();
     let s = repeat_to(&s_digest, salt.len());
     for round in 0..rounds {
         let mut c = Sha256::new();
-        if round % 2 == 1 { c.update(&p) } else { c.update(a) }
+        if round % 2 == 1 {
+            c.update(&p)
+        } else {
+            c.update(a)
+        }
         if round % 3 != 0 {
             c.update(&s);
         }
         if round % 7 != 0 {
             c.update(&p);
         }
-        if round % 2 == 1 { c.update(a) } else { c.update(&p) }
+        if round % 2 == 1 {
+            c.update(a)
+        } else {
+            c.update(&p)
+        }
         a = c.finalize();
     }
     crypt_base64(&a)

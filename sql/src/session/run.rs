@@ -46,7 +46,7 @@ impl Session {
             }
             Statement::Show(_) | Statement::Describe { .. } => {
                 let ctx = self.statement_context(&request, false, cancel);
-                let output = crate::catalog::show::execute(&statement, &ctx).await?;
+                let output = super::glue::show(&statement, &ctx).await?;
                 Ok(self.answer(output, ctx))
             }
             _ => {
@@ -116,11 +116,15 @@ impl Session {
         Ok(QueryResult::Ok(self.ok()))
     }
 
-    async fn schema_change(&mut self, statement: &Statement, ctx: &Arc<StatementContext>) -> Result<QueryResult> {
+    async fn schema_change(
+        &mut self,
+        statement: &Statement,
+        ctx: &Arc<StatementContext>,
+    ) -> Result<QueryResult> {
         if self.settings().read_only {
             return Err(Error::ReadOnlyTransaction);
         }
-        crate::ddl::execute(statement, ctx).await?;
+        super::glue::ddl(statement, ctx).await?;
         if let Statement::DropDatabase(drop) = statement {
             if self.database.as_ref().is_some_and(|current| current.eq_ignore_ascii_case(&drop.name)) {
                 self.database = None;
@@ -158,7 +162,7 @@ impl Session {
     }
 
     /// With autocommit off, the first statement opens a transaction.
-    fn open_implicitly(&mut self) {
+    pub(super) fn open_implicitly(&mut self) {
         let settings = self.settings();
         if self.open.is_none() && !settings.autocommit {
             let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
@@ -191,14 +195,19 @@ impl Session {
         match self.open.take() {
             Some(open) => match open.commit().await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(crate::table::describe_commit_error(error, &self.instance.catalog.snapshot())),
+                Err(error) => Err(super::glue::commit_error(error, &self.instance.catalog.snapshot())),
             },
             None => Ok(()),
         }
     }
 
     /// A context of a statement that is tried once.
-    fn statement_context(&self, request: &Request, strict: bool, cancel: CancellationToken) -> Arc<StatementContext> {
+    fn statement_context(
+        &self,
+        request: &Request,
+        strict: bool,
+        cancel: CancellationToken,
+    ) -> Arc<StatementContext> {
         let txn = match &self.open {
             Some(open) => open.statement(&self.instance.client),
             None => StatementTxn::autocommit(self.instance.client.clone(), TxnMode::Optimistic, false),

@@ -39,7 +39,9 @@ impl Session {
                     let (datum, field_type) = self.constant(value, ctx)?;
                     Change::User(name.clone(), datum, field_type)
                 }
-                SetItem::System { scope, name, value } => self.system_change(*scope, name, value.as_ref(), ctx)?,
+                SetItem::System { scope, name, value } => {
+                    self.system_change(*scope, name, value.as_ref(), ctx)?
+                }
                 SetItem::Names { charset, collate } => names_change(charset.as_deref(), collate.as_deref())?,
                 SetItem::CharacterSet(charset) => self.character_set_change(charset.as_deref())?,
             });
@@ -95,7 +97,9 @@ impl Session {
             return Err(Error::not_supported("SET PERSIST"));
         }
         if global && !self.state.account.read().is_super() {
-            return Err(Error::SpecificAccessDenied { privilege: "SUPER or SYSTEM_VARIABLES_ADMIN".to_owned() });
+            return Err(Error::SpecificAccessDenied {
+                privilege: "SUPER or SYSTEM_VARIABLES_ADMIN".to_owned(),
+            });
         }
         let value = match value {
             Some(expr) => self.variable_value(variable, expr, ctx)?,
@@ -111,10 +115,17 @@ impl Session {
         }
     }
 
-    fn variable_value(&self, variable: &'static Variable, expr: &Expr, ctx: &StatementContext) -> Result<Value> {
+    fn variable_value(
+        &self,
+        variable: &'static Variable,
+        expr: &Expr,
+        ctx: &StatementContext,
+    ) -> Result<Value> {
         let (datum, _) = match expr {
             // `SET sql_mode = ansi`, `SET character_set_results = binary`: a bare word is its own text.
-            Expr::Column(name) if name.table.is_none() => (Datum::from(name.name.as_str()), FieldType::null()),
+            Expr::Column(name) if name.table.is_none() => {
+                (Datum::from(name.name.as_str()), FieldType::null())
+            }
             _ => self.constant(expr, ctx)?,
         };
         let mut cut = false;
@@ -180,7 +191,9 @@ impl Session {
             Some(VarScope::Global) => {
                 values.into_iter().for_each(|(name, value)| self.instance.set_global(name, value));
             }
-            Some(VarScope::Persist | VarScope::PersistOnly) => return Err(Error::not_supported("SET PERSIST TRANSACTION")),
+            Some(VarScope::Persist | VarScope::PersistOnly) => {
+                return Err(Error::not_supported("SET PERSIST TRANSACTION"));
+            }
         }
         Ok(())
     }
@@ -258,7 +271,10 @@ fn names_change(charset: Option<&str>, collate: Option<&str>) -> Result<Change> 
             let collation = Collation::from_name(name)?;
             if collation.charset() != charset {
                 let charset = charset.name().to_owned();
-                return Err(Error::CollationCharsetMismatch { collation: collation.name().to_owned(), charset });
+                return Err(Error::CollationCharsetMismatch {
+                    collation: collation.name().to_owned(),
+                    charset,
+                });
             }
             collation
         }

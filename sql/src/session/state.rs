@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use rutile_expr::Warning;
+use rutile_expr::context::{Level, Warning};
 use rutile_expr::types::{Datum, FieldType};
 
 use super::instance::{Connection, Instance, now_micros};
@@ -37,7 +37,7 @@ impl SessionState {
     fn computed(&self, name: &str) -> Option<Value> {
         let count = |errors: bool| {
             let remarks = self.previous_remarks.lock();
-            remarks.iter().filter(|r| !errors || r.level == rutile_expr::Level::Error).count() as u64
+            remarks.iter().filter(|r| !errors || r.level == Level::Error).count() as u64
         };
         Some(match name {
             "last_insert_id" | "identity" => Value::UInt(self.last_insert_id.load(Ordering::Relaxed)),
@@ -55,7 +55,9 @@ impl SessionState {
     fn session_value(&self, variable: &'static Variable) -> Value {
         match variable.scopes {
             Scopes::Global => value_in(&self.instance.globals(), variable),
-            Scopes::Session => self.computed(variable.name).unwrap_or_else(|| self.variables.read().get(variable)),
+            Scopes::Session => {
+                self.computed(variable.name).unwrap_or_else(|| self.variables.read().get(variable))
+            }
             Scopes::Both => self.variables.read().get(variable),
         }
     }

@@ -115,7 +115,8 @@ fn show_datum(datum: &Datum) -> String {
 
 /// A value of SET brought to the variable's type. Numbers out of bounds are cut and reported in `cut`.
 pub fn coerce(variable: &'static Variable, datum: &Datum, cut: &mut bool) -> Result<Value> {
-    let wrong_value = || Error::WrongValueForVariable { name: variable.name.to_owned(), value: show_datum(datum) };
+    let wrong_value =
+        || Error::WrongValueForVariable { name: variable.name.to_owned(), value: show_datum(datum) };
     let wrong_type = || Error::WrongTypeForVariable { name: variable.name.to_owned() };
     match variable.kind {
         Kind::Bool => as_bool(datum).map(Value::Bool).ok_or_else(wrong_value),
@@ -168,7 +169,8 @@ pub fn coerce(variable: &'static Variable, datum: &Datum, cut: &mut bool) -> Res
             Ok(Value::text(if text.eq_ignore_ascii_case("SYSTEM") { "SYSTEM" } else { zone.name() }))
         }
         Kind::Isolation => {
-            const LEVELS: &[&str] = &["READ-UNCOMMITTED", "READ-COMMITTED", "REPEATABLE-READ", "SERIALIZABLE"];
+            const LEVELS: &[&str] =
+                &["READ-UNCOMMITTED", "READ-COMMITTED", "REPEATABLE-READ", "SERIALIZABLE"];
             as_word(datum, LEVELS).map(Value::text).ok_or_else(wrong_value)
         }
     }
@@ -188,7 +190,9 @@ fn as_bool(datum: &Datum) -> Option<bool> {
         Datum::Int(0) | Datum::UInt(0) => Some(false),
         Datum::Int(1) | Datum::UInt(1) => Some(true),
         Datum::String(text) if ["ON", "TRUE", "1"].iter().any(|w| w.eq_ignore_ascii_case(text)) => Some(true),
-        Datum::String(text) if ["OFF", "FALSE", "0"].iter().any(|w| w.eq_ignore_ascii_case(text)) => Some(false),
+        Datum::String(text) if ["OFF", "FALSE", "0"].iter().any(|w| w.eq_ignore_ascii_case(text)) => {
+            Some(false)
+        }
         _ => None,
     }
 }
@@ -301,7 +305,8 @@ pub struct Derived {
 impl SessionVariables {
     /// A new session's.
     pub fn new(globals: Arc<Values>) -> SessionVariables {
-        let derived = Arc::new(derive(&|name| value_in(&globals, lookup(name).expect("a name of the table"))));
+        let derived =
+            Arc::new(derive(&|name| value_in(&globals, lookup(name).expect("a name of the table"))));
         SessionVariables { globals, own: Values::default(), derived }
     }
 
@@ -320,7 +325,6 @@ impl SessionVariables {
         self.own.extend(values);
         self.derived = Arc::new(derive(&|name| self.get_known(name)));
     }
-
 
     /// The value `SET x = DEFAULT` gives: the global one.
     pub fn default_value(&self, variable: &'static Variable, globals: &Values) -> Value {
@@ -368,7 +372,8 @@ fn derive(get: &dyn Fn(&'static str) -> Value) -> Derived {
         read_only: get("transaction_read_only").is_on(),
         optimistic: get("rutile_txn_mode").as_str() == "optimistic",
         client_charset: charset("character_set_client"),
-        connection_collation: Collation::from_name(get("collation_connection").as_str()).unwrap_or(Collation::DEFAULT),
+        connection_collation: Collation::from_name(get("collation_connection").as_str())
+            .unwrap_or(Collation::DEFAULT),
         results: results.map(|charset| (charset, charset.default_collation().id())),
         max_execution_ms: number("max_execution_time"),
         max_allowed_packet: number("max_allowed_packet"),
@@ -391,8 +396,13 @@ fn derive(get: &dyn Fn(&'static str) -> Value) -> Derived {
 
 /// All variables of a scope by name, as SHOW VARIABLES prints them.
 pub fn list(scope: VariableScope, get: impl Fn(&'static Variable) -> Value) -> Vec<(String, String)> {
-    let in_scope = |variable: &&Variable| scope == VariableScope::Session || variable.scopes != Scopes::Session;
-    VARIABLES.iter().filter(in_scope).map(|variable| (variable.name.to_owned(), get(variable).show())).collect()
+    let in_scope =
+        |variable: &&Variable| scope == VariableScope::Session || variable.scopes != Scopes::Session;
+    VARIABLES
+        .iter()
+        .filter(in_scope)
+        .map(|variable| (variable.name.to_owned(), get(variable).show()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -426,7 +436,10 @@ mod tests {
         assert_eq!((value, cut), (Ok(Value::UInt(30)), true));
         assert_eq!(set("sql_mode", Datum::from("nonsense")).unwrap_err().code(), 1231);
         assert_eq!(set("character_set_client", Datum::from("klingon")).unwrap_err().code(), 1115);
-        assert_eq!(set("transaction_isolation", Datum::from("read-committed")), Ok(Value::text("READ-COMMITTED")));
+        assert_eq!(
+            set("transaction_isolation", Datum::from("read-committed")),
+            Ok(Value::text("READ-COMMITTED"))
+        );
         assert_eq!(set("sql_auto_is_null", Datum::Int(0)), Ok(Value::Bool(false)));
         assert_eq!(set("sql_auto_is_null", Datum::Int(1)).unwrap_err().code(), 1235);
         assert_eq!(lookup("no_such_thing").unwrap_err().code(), 1193);
