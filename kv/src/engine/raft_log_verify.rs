@@ -207,7 +207,7 @@ fn verify_tail(file: &LogFile, data: &[u8], offset: usize) -> Result<()> {
         (true, Queue::Append) => Err(file.corrupt(offset, "the record is broken but others follow it")),
         (true, Queue::Rewrite) if hole => Ok(()),
         (true, Queue::Rewrite) => Err(file.corrupt(offset, "the record is broken but others follow it")),
-        (false, _) if hole || is_cut(rest) => Ok(()),
+        (false, _) if hole || (is_cut(rest) && !header_flipped(rest, file.seq)) => Ok(()),
         (false, _) => Err(file.corrupt(offset, "the last record is complete but its checksum is wrong")),
     }
 }
@@ -219,6 +219,18 @@ fn is_cut(rest: &[u8]) -> bool {
     let len = (u64::from_be_bytes(*head) >> 8) as usize;
     // The last byte of an intact record is zero in one of 256 cases, its last four in none.
     end < RECORD_HEADER_SIZE_BYTES || len > end + CRC_SIZE_BYTES
+}
+
+/// Whether one flipped bit of the header explains why the record is broken.
+fn header_flipped(rest: &[u8], seq: u64) -> bool {
+    let Some(header) = rest.first_chunk::<RECORD_HEADER_SIZE_BYTES>() else { return false };
+    let mut record = rest.to_vec();
+    (0..RECORD_HEADER_SIZE_BYTES * 8).any(|bit| {
+        record[bit / 8] = header[bit / 8] ^ (1 << (bit % 8));
+        let intact = record_len(&record, 0, seq).is_some();
+        record[bit / 8] = header[bit / 8];
+        intact
+    })
 }
 
 fn has_zero_sector(data: &[u8], from: usize, to: usize) -> bool {
