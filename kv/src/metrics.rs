@@ -1,1 +1,56 @@
-//! Prometheus metrics of a store.
+//! Prometheus metrics of a store. Names end in units; none is labelled by region, table or key.
+
+use std::sync::LazyLock;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder};
+
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
+
+fn histogram(name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    let opts = HistogramOpts::new(name, help).buckets(buckets);
+    let histogram = Histogram::with_opts(opts).expect("metric names are constants");
+    let _ = REGISTRY.register(Box::new(histogram.clone()));
+    histogram
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    let counter = IntCounter::with_opts(Opts::new(name, help)).expect("metric names are constants");
+    let _ = REGISTRY.register(Box::new(counter.clone()));
+    counter
+}
+
+fn buckets(start: f64, factor: f64, count: usize) -> Vec<f64> {
+    prometheus::exponential_buckets(start, factor, count).expect("bucket bounds are constants")
+}
+
+/// Time to append one round's entries of all regions, with its sync.
+pub static RAFT_LOG_WRITE_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Time to append the entries of one round, with its sync";
+    histogram("rutile_kv_raft_log_write_seconds", help, buckets(0.000_05, 2.0, 16))
+});
+/// Bytes per RocksDB batch of applied entries.
+pub static APPLY_BATCH_BYTES: LazyLock<Histogram> = LazyLock::new(|| {
+    histogram("rutile_kv_apply_batch_bytes", "Size of one batch of applied entries", buckets(256.0, 4.0, 10))
+});
+/// Splits applied.
+pub static SPLITS: LazyLock<IntCounter> = LazyLock::new(|| counter("rutile_kv_splits_total", "Region splits applied"));
+/// Regions read to find split keys.
+pub static SPLIT_SCANS: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_split_scans_total", "Regions read to find split keys"));
+
+/// Adds a metric of another room to what `/metrics` shows.
+pub fn register(metric: Box<dyn prometheus::core::Collector>) {
+    let _ = REGISTRY.register(metric);
+}
+
+/// All metrics in Prometheus' text format.
+#[must_use]
+pub fn render() -> String {
+    for metric in [&RAFT_LOG_WRITE_SECONDS, &APPLY_BATCH_BYTES] {
+        LazyLock::force(metric);
+    }
+    for metric in [&SPLITS, &SPLIT_SCANS] {
+        LazyLock::force(metric);
+    }
+    TextEncoder::new().encode_to_string(&REGISTRY.gather()).unwrap_or_default()
+}

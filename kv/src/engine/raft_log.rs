@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message as _;
+use parking_lot::RwLock;
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::{Command, LogBatch, MessageExt, ReadableSize, RecoveryMode};
@@ -34,7 +35,8 @@ impl MessageExt for EntryCodec {
 /// The raft logs of a store. Cheap to clone.
 #[derive(Clone)]
 pub struct RaftLog {
-    engine: Arc<raft_engine::Engine>,
+    /// `None` once closed.
+    engine: Arc<RwLock<Option<raft_engine::Engine>>>,
     dir: PathBuf,
 }
 
@@ -58,7 +60,7 @@ impl RaftLog {
         match raft_engine::Engine::open(config) {
             Ok(engine) => {
                 CleanMarker::remove(dir)?;
-                Ok(Self { engine: Arc::new(engine), dir: dir.to_owned() })
+                Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: dir.to_owned() })
             }
             Err(raft_engine::Error::Other(e)) if e.to_string().contains("lock") => {
                 Err(Error::Locked { dir: dir.to_owned() })
@@ -71,16 +73,27 @@ impl RaftLog {
     }
 
     /// Closes the files and notes that they are complete, so that the next start can insist on every byte.
-    /// Does nothing while another clone is alive.
-    pub fn close(self) -> Result<()> {
-        let RaftLog { engine, dir } = self;
-        match Arc::try_unwrap(engine) {
-            Ok(engine) => {
+    pub fn close(&self) -> Result<()> {
+        match self.engine.write().take() {
+            Some(engine) => {
                 drop(engine);
-                CleanMarker::write(&dir)
+                CleanMarker::write(&self.dir)
             }
-            Err(_) => Ok(()),
+            None => Ok(()),
         }
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&raft_engine::Engine) -> raft_engine::Result<T>) -> Result<T> {
+        match self.engine.read().as_ref() {
+            Some(engine) => f(engine).map_err(|e| self.named(e)),
+            None => Err(Error::RaftLog("closed".to_owned())),
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// An empty batch.
@@ -91,8 +104,7 @@ impl RaftLog {
 
     /// Appends a batch; with `sync` it is on disk when this returns. The batch is empty afterwards.
     pub fn write(&self, batch: &mut RaftLogBatch, sync: bool) -> Result<()> {
-        self.engine.write(&mut batch.batch, sync)?;
-        Ok(())
+        self.with(|engine| engine.write(&mut batch.batch, sync)).map(drop)
     }
 
     /// The store's identity.
@@ -102,7 +114,7 @@ impl RaftLog {
 
     /// A region's hard state.
     pub fn hard_state(&self, region_id: u64) -> Result<Option<HardState>> {
-        Ok(self.engine.get_message(region_id, HARD_STATE_KEY)?)
+        self.with(|engine| engine.get_message(region_id, HARD_STATE_KEY))
     }
 
     /// What was cut off a region's log.
@@ -111,44 +123,40 @@ impl RaftLog {
     }
 
     /// Index of the last entry.
-    #[must_use]
-    pub fn last_index(&self, region_id: u64) -> Option<u64> {
-        self.engine.last_index(region_id)
+    pub fn last_index(&self, region_id: u64) -> Result<Option<u64>> {
+        self.with(|engine| Ok(engine.last_index(region_id)))
     }
 
     /// One entry.
     pub fn entry(&self, region_id: u64, index: u64) -> Result<Option<Entry>> {
-        self.engine.get_entry::<EntryCodec>(region_id, index).map_err(|e| self.named(e))
+        self.with(|engine| engine.get_entry::<EntryCodec>(region_id, index))
     }
 
     /// The entries `[low, high)`, at least one and at most `bytes_max` bytes.
     pub fn entries(&self, region_id: u64, low: u64, high: u64, bytes_max: Option<usize>) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        self.engine
-            .fetch_entries_to::<EntryCodec>(region_id, low, high, bytes_max, &mut entries)
-            .map_err(|e| self.named(e))?;
+        self.with(|engine| engine.fetch_entries_to::<EntryCodec>(region_id, low, high, bytes_max, &mut entries))?;
         Ok(entries)
     }
 
     /// Whether nothing was ever written.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.engine.is_empty()
+    pub fn is_empty(&self) -> Result<bool> {
+        self.with(|engine| Ok(engine.is_empty()))
     }
 
     /// Bytes of all files.
     #[must_use]
     pub fn used_size_bytes(&self) -> u64 {
-        self.engine.get_used_size() as u64
+        self.with(|engine| Ok(engine.get_used_size() as u64)).unwrap_or(0)
     }
 
     /// Removes files that hold nothing needed; returns the regions whose logs stand in the way.
     pub fn purge(&self) -> Result<Vec<u64>> {
-        Ok(self.engine.purge_expired_files()?)
+        self.with(raft_engine::Engine::purge_expired_files)
     }
 
     fn decoded<M: prost::Message + Default>(&self, region_id: u64, key: &[u8]) -> Result<Option<M>> {
-        let Some(bytes) = self.engine.get(region_id, key) else { return Ok(None) };
+        let Some(bytes) = self.with(|engine| Ok(engine.get(region_id, key)))? else { return Ok(None) };
         let decoded = M::decode(&bytes[..]);
         decoded.map(Some).map_err(|e| Error::Corruption(format!("{}: {e}", self.dir.display())))
     }

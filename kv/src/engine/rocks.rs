@@ -77,6 +77,11 @@ impl Engine {
         self.inner.failure.lock().clone()
     }
 
+    /// Declares the store broken; the node stops.
+    pub fn fail(&self, error: Error) {
+        self.inner.poison(&error);
+    }
+
     /// The directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -122,6 +127,13 @@ impl Engine {
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.inner.db.flush_cfs_opt(&handles, &options).map_err(|e| self.inner.read_failed(e))
+    }
+
+    /// From now on, closing loses what only memtables hold, as a killed process would; for tests of recovery.
+    pub fn forget_memtables_on_close(&self) {
+        if let Err(e) = self.inner.db.set_options(&[("avoid_flush_during_shutdown", "true")]) {
+            tracing::warn!(error = %e, "cannot simulate a crash");
+        }
     }
 
     /// Physically removes a range of data keys from all data families, without raft, durably.

@@ -1,9 +1,30 @@
 //! Multi-raft: the key space cut into regions, each a raft group, many of them on one store.
 //!
 //! The layers above see [`RaftKv`]: snapshots of a region, replicated writes to it, splits, and events.
+//!
+//! A write's life: its caller's thread checks it and encodes the entry ([`store`]) → a store thread proposes it, writes it
+//! to the raft log together with everything else of that round and syncs once ([`store_loop`]) → an apply thread puts its
+//! effects into RocksDB and calls back ([`apply`]). A read under a lease touches none of these threads ([`registry`]).
 
 mod api;
+mod apply;
+pub mod bootstrap;
+mod command;
+mod context;
+mod keys;
+mod messages;
+mod peer;
+mod peer_storage;
+pub mod region_error;
 mod region_snapshot;
+mod registry;
+mod split;
+mod store;
+mod store_loop;
+mod worker;
 
 pub use api::{Modify, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData};
+pub use context::{NoTransport, Transport};
 pub use region_snapshot::{RegionIterator, RegionSnapshot};
+pub use split::split_bound;
+pub use store::{RaftStore, StoreOptions};

@@ -1,0 +1,239 @@
+//! Applies committed entries, in threads of its own.
+//!
+//! Each region belongs to one apply thread. A thread takes what has queued up, puts the effects and the regions' apply states into
+//! one RocksDB batch, writes it, and only then tells readers and proposers. Invariant: a region's apply state in RocksDB
+//! counts exactly the entries whose effects are there.
+
+mod exec;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ahash::AHashMap;
+use crossbeam_channel::{Receiver, Sender};
+use prost::Message as _;
+use raft::eraftpb::Entry;
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::RaftApplyState;
+
+use super::api::WriteCallback;
+use super::messages::{ExecResult, SplitCallback, StoreMsg};
+use super::registry::RegionHandle;
+use super::{keys, region_error};
+use crate::engine::{Cf, Engine, WriteBatch};
+use crate::metrics;
+
+/// A batch is written when it is this large, even if more is waiting.
+const BATCH_SIZE_BYTES_MAX: usize = 4 << 20;
+
+/// Who waits for a proposal.
+pub(crate) enum Callback {
+    Write(WriteCallback),
+    Split(SplitCallback),
+}
+
+impl Callback {
+    pub(crate) fn fail(self, error: rutile_proto::errorpb::Error) {
+        match self {
+            Callback::Write(callback) => callback(Err(error)),
+            Callback::Split(callback) => callback(Err(error)),
+        }
+    }
+}
+
+/// Committed entries of one region, with who waits for which of them (in index order).
+pub(crate) struct ApplyTask {
+    pub(crate) region_id: u64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) callbacks: Vec<(u64, Callback)>,
+}
+
+/// To an apply thread.
+pub(crate) enum ApplyMsg {
+    /// A peer begins, at what it has applied.
+    Register { region: metapb::Region, handle: Arc<RegionHandle> },
+    Apply(ApplyTask),
+    Stop,
+}
+
+/// One region's state machine.
+struct Delegate {
+    region: metapb::Region,
+    handle: Arc<RegionHandle>,
+    applied_index: u64,
+    applied_term: u64,
+    bytes: u64,
+    keys: u64,
+    results: Vec<ExecResult>,
+    /// Has effects in the current batch.
+    dirty: bool,
+}
+
+/// One apply thread.
+pub(crate) struct Applier {
+    engine: Engine,
+    rx: Receiver<ApplyMsg>,
+    /// To the store thread that owns a region, by region id.
+    stores: Vec<Sender<StoreMsg>>,
+    /// Told when a region was written to so much that its size should be looked at.
+    size_checks: tokio::sync::mpsc::UnboundedSender<u64>,
+    split_check_diff: u64,
+    delegates: AHashMap<u64, Delegate>,
+    batch: WriteBatch,
+    dirty: Vec<u64>,
+    done: Vec<WriteCallback>,
+    key_buffer: Vec<u8>,
+    /// An entry could not be understood; nothing more is written.
+    failed: bool,
+}
+
+impl Applier {
+    pub(crate) fn new(
+        engine: Engine,
+        rx: Receiver<ApplyMsg>,
+        stores: Vec<Sender<StoreMsg>>,
+        size_checks: tokio::sync::mpsc::UnboundedSender<u64>,
+        split_check_diff: u64,
+    ) -> Self {
+        let batch = engine.batch();
+        Self {
+            engine,
+            rx,
+            stores,
+            size_checks,
+            split_check_diff,
+            delegates: AHashMap::new(),
+            batch,
+            dirty: Vec::new(),
+            done: Vec::new(),
+            key_buffer: Vec::with_capacity(256),
+            failed: false,
+        }
+    }
+
+    /// Runs until told to stop or until the engine fails.
+    pub(crate) fn run(mut self) {
+        while let Ok(first) = self.rx.recv() {
+            let mut next = Some(first);
+            while let Some(msg) = next {
+                match msg {
+                    ApplyMsg::Register { region, handle } => self.register(region, handle),
+                    ApplyMsg::Apply(task) => self.apply(task),
+                    ApplyMsg::Stop => {
+                        self.flush();
+                        return;
+                    }
+                }
+                next = if self.batch.size_bytes() < BATCH_SIZE_BYTES_MAX { self.rx.try_recv().ok() } else { None };
+            }
+            if !self.flush() {
+                return;
+            }
+        }
+    }
+
+    fn register(&mut self, region: metapb::Region, handle: Arc<RegionHandle>) {
+        let delegate = Delegate {
+            region,
+            applied_index: handle.applied_index(),
+            applied_term: handle.applied_term(),
+            handle,
+            bytes: 0,
+            keys: 0,
+            results: Vec::new(),
+            dirty: false,
+        };
+        self.delegates.insert(delegate.handle.region_id, delegate);
+    }
+
+    fn apply(&mut self, task: ApplyTask) {
+        let Some(mut delegate) = self.delegates.remove(&task.region_id) else {
+            for (_, callback) in task.callbacks {
+                callback.fail(region_error::region_not_found(task.region_id));
+            }
+            return;
+        };
+        let mut callbacks = task.callbacks.into_iter().peekable();
+        for entry in &task.entries {
+            assert!(
+                entry.index == delegate.applied_index + 1,
+                "region {} applies entry {} after {}",
+                task.region_id,
+                entry.index,
+                delegate.applied_index
+            );
+            let callback = callbacks.next_if(|(index, _)| *index == entry.index).map(|(_, callback)| callback);
+            self.exec(&mut delegate, entry, callback);
+            (delegate.applied_index, delegate.applied_term) = (entry.index, entry.term);
+        }
+        assert!(callbacks.next().is_none(), "a callback without its entry in region {}", task.region_id);
+        if !delegate.dirty && !task.entries.is_empty() {
+            delegate.dirty = true;
+            self.dirty.push(task.region_id);
+        }
+        self.delegates.insert(task.region_id, delegate);
+    }
+
+    /// Writes the batch and tells everybody. `false` when the engine failed.
+    fn flush(&mut self) -> bool {
+        if self.failed {
+            return false;
+        }
+        if self.dirty.is_empty() {
+            return true;
+        }
+        for region_id in &self.dirty {
+            let delegate = &self.delegates[region_id];
+            let state = RaftApplyState {
+                applied_index: delegate.applied_index,
+                commit_term: delegate.applied_term,
+                ..Default::default()
+            };
+            self.batch.put(Cf::Raft, &keys::apply_state(*region_id), &state.encode_to_vec());
+        }
+        fail::fail_point!("raftstore::apply::before_write");
+        let batch = std::mem::replace(&mut self.batch, self.engine.batch());
+        metrics::APPLY_BATCH_BYTES.observe(batch.size_bytes() as f64);
+        if self.engine.write(batch).is_err() {
+            // The engine told the node; whoever waits learns that the outcome is unknown.
+            self.done.drain(..).for_each(|done| done(Err(region_error::undetermined("the store stops"))));
+            return false;
+        }
+        fail::fail_point!("raftstore::apply::before_acknowledge");
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for region_id in &dirty {
+            self.publish(*region_id);
+        }
+        self.done.drain(..).for_each(|done| done(Ok(())));
+        for region_id in dirty.drain(..) {
+            self.tell_store(region_id);
+        }
+        self.dirty = dirty;
+        true
+    }
+
+    fn publish(&mut self, region_id: u64) {
+        let Some(delegate) = self.delegates.get_mut(&region_id) else { return };
+        delegate.dirty = false;
+        let handle = &delegate.handle;
+        handle.set_applied(delegate.applied_index, delegate.applied_term);
+        let (bytes, keys) = (std::mem::take(&mut delegate.bytes), std::mem::take(&mut delegate.keys));
+        handle.flow.bytes_written.fetch_add(bytes, Ordering::Relaxed);
+        handle.flow.keys_written.fetch_add(keys, Ordering::Relaxed);
+        let unchecked = handle.unchecked_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unchecked >= self.split_check_diff && !handle.checking.swap(true, Ordering::AcqRel) {
+            let _ = self.size_checks.send(region_id);
+        }
+    }
+
+    /// The store thread is only woken when there is something for it to do.
+    fn tell_store(&mut self, region_id: u64) {
+        let Some(delegate) = self.delegates.get_mut(&region_id) else { return };
+        let results = std::mem::take(&mut delegate.results);
+        if results.is_empty() && !delegate.handle.take_notice(delegate.applied_index) {
+            return;
+        }
+        let store = &self.stores[(region_id % self.stores.len() as u64) as usize];
+        let _ = store.send(StoreMsg::Applied { region_id, results });
+    }
+}

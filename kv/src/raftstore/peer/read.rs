@@ -1,0 +1,116 @@
+//! Reads that need the leadership confirmed: by a round of heartbeats, then they wait until the read index is applied.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use raft::{RawNode, ReadState};
+
+use super::Peer;
+use crate::raftstore::context::StoreContext;
+use crate::raftstore::messages::ReadCallback;
+use crate::raftstore::peer_storage::PeerStorage;
+use crate::raftstore::region_error;
+
+/// Ticks after which an unanswered round is asked again.
+const RETRY_TICKS: u32 = 4;
+
+struct Round {
+    id: u64,
+    at: Instant,
+    callbacks: Vec<ReadCallback>,
+}
+
+/// Reads on their way.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// Not asked yet: the leader has committed nothing in its term.
+    queued: Vec<(Instant, ReadCallback)>,
+    /// Asked, in order.
+    rounds: VecDeque<Round>,
+    /// Confirmed: read once this index is applied.
+    confirmed: Vec<(u64, ReadCallback)>,
+    last_id: u64,
+    ticks: u32,
+}
+
+impl Reads {
+    /// Calls those whose index is applied.
+    pub(super) fn finish(&mut self, applied: u64) {
+        let mut i = 0;
+        while i < self.confirmed.len() {
+            if self.confirmed[i].0 <= applied {
+                let (_, callback) = self.confirmed.swap_remove(i);
+                callback(Ok(()));
+            } else {
+                i += 1;
+            }
+        }
+    }
+
+    /// Raft messages can be lost; asks again after a while.
+    pub(super) fn retry(&mut self, raft: &mut RawNode<PeerStorage>) {
+        self.ticks += 1;
+        if self.ticks < RETRY_TICKS {
+            return;
+        }
+        self.ticks = 0;
+        for round in &self.rounds {
+            raft.read_index(round.id.to_be_bytes().to_vec());
+        }
+    }
+}
+
+impl Peer {
+    /// Confirms the leadership (as a follower: asks the leader to) and calls back when the peer may be read.
+    pub(crate) fn read_index(&mut self, at: Instant, callback: ReadCallback) {
+        if !self.is_leader && self.raft.raft.leader_id == raft::INVALID_ID {
+            callback(Err(region_error::not_leader(self.region.id, None)));
+            return;
+        }
+        self.reads.queued.push((at, callback));
+    }
+
+    /// Asks for all queued reads at once, as soon as the leader has committed an entry of its term.
+    pub(super) fn ask_queued_reads(&mut self) {
+        if self.reads.queued.is_empty() || (self.is_leader && !self.raft.raft.commit_to_current_term()) {
+            return;
+        }
+        self.reads.last_id += 1;
+        let id = self.reads.last_id;
+        let queued = std::mem::take(&mut self.reads.queued);
+        let at = queued.iter().map(|(at, _)| *at).min().unwrap_or_else(Instant::now);
+        self.reads.rounds.push_back(Round { id, at, callbacks: queued.into_iter().map(|(_, c)| c).collect() });
+        self.raft.read_index(id.to_be_bytes().to_vec());
+    }
+
+    /// Rounds that raft confirmed; they extend the lease.
+    pub(super) fn on_read_states(&mut self, ctx: &StoreContext, states: Vec<ReadState>) {
+        for state in states {
+            let Ok(id) = state.request_ctx[..].try_into().map(u64::from_be_bytes) else { continue };
+            while self.reads.rounds.front().is_some_and(|r| r.id <= id) {
+                let Some(round) = self.reads.rounds.pop_front() else { break };
+                if self.is_leader && !self.is_only_voter() {
+                    ctx.registry.extend_lease(&self.handle, round.at, Peer::lease(ctx));
+                }
+                self.reads.confirmed.extend(round.callbacks.into_iter().map(|c| (state.index, c)));
+            }
+        }
+        let next = self.reads.confirmed.iter().map(|(index, _)| *index).min();
+        if next.is_some_and(|index| !self.handle.want_notice(index)) {
+            let applied = self.handle.applied_index();
+            self.reads.finish(applied);
+        }
+    }
+
+    /// Reads cannot be served any more.
+    pub(super) fn fail_reads(&mut self) {
+        let reads = std::mem::take(&mut self.reads);
+        self.reads.last_id = reads.last_id;
+        let rounds = reads.rounds.into_iter().flat_map(|r| r.callbacks);
+        let all = reads.queued.into_iter().map(|(_, c)| c).chain(rounds);
+        for callback in all {
+            callback(Err(region_error::not_leader(self.region.id, self.published().leader)));
+        }
+        self.reads.confirmed = reads.confirmed;
+    }
+}

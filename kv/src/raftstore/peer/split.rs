@@ -1,0 +1,26 @@
+//! The split of a region, after it was applied.
+
+use std::sync::Arc;
+
+use rutile_proto::metapb;
+
+use super::Peer;
+use crate::raftstore::context::StoreContext;
+
+impl Peer {
+    /// Takes over the original region's new range and epoch, and publishes them.
+    pub(crate) fn on_split(&mut self, ctx: &StoreContext, region: Arc<metapb::Region>) {
+        assert!(region.id == self.region.id, "the split of region {} reached region {}", region.id, self.region.id);
+        self.region = region;
+        ctx.registry.publish(&self.handle, self.published());
+        // The pieces are about equal; the next check measures them.
+        let size = self.handle.approximate_size.load(std::sync::atomic::Ordering::Relaxed);
+        self.handle.approximate_size.store(size / 2, std::sync::atomic::Ordering::Relaxed);
+        ctx.heartbeat(self.region.id);
+    }
+
+    /// Whether this peer leads.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.is_leader
+    }
+}

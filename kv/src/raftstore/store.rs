@@ -1,0 +1,373 @@
+//! The store's replication: starts and stops its threads, and is what the layers above call.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
+use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RaftMessage, RegionLocalState};
+use rutile_proto::{key, kvrpcpb, metapb};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::api::{Modify, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData};
+use super::apply::{Applier, ApplyMsg, Callback};
+use super::context::{StoreContext, Transport};
+use super::messages::StoreMsg;
+use super::peer::Peer;
+use super::registry::{Published, Registry};
+use super::store_loop::StoreLoop;
+use super::{RegionSnapshot, command, keys, region_error, split, worker};
+use crate::config::RaftConfig;
+use crate::engine::{Cf, Engine, Error, IterOptions, RaftLog, Result};
+use crate::pd_client::PdClient;
+
+/// Proposals count for more the larger they are, so that waiting ones are bounded in bytes, too.
+const BYTES_PER_PERMIT: usize = 8 << 10;
+
+/// What a store's replication is made of.
+pub struct StoreOptions {
+    /// This store.
+    pub store_id: u64,
+    /// Raft's part of the configuration.
+    pub config: RaftConfig,
+    /// Where data is.
+    pub engine: Engine,
+    /// Where the logs are.
+    pub raft_log: RaftLog,
+    /// Gives ids for splits and hears of regions.
+    pub pd: Arc<dyn PdClient>,
+    /// To the other stores.
+    pub transport: Arc<dyn Transport>,
+    /// Sent with store heartbeats.
+    pub start_time_s: u32,
+}
+
+/// The replication of a store.
+pub struct RaftStore {
+    ctx: Arc<StoreContext>,
+    pd: Arc<dyn PdClient>,
+    /// One per store thread.
+    permits: Vec<Arc<Semaphore>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    workers: Mutex<Option<worker::Workers>>,
+}
+
+impl RaftStore {
+    /// Loads all peers, starts the threads, and returns once every region with a single voter leads and has begun its term.
+    /// Must be called within a tokio runtime, which runs the workers.
+    pub async fn start(options: StoreOptions) -> Result<Arc<Self>> {
+        let StoreOptions { store_id, config, engine, raft_log, pd, transport, start_time_s } = options;
+        let (stores, store_rxs) = channels::<StoreMsg>(config.store_threads);
+        let (appliers, apply_rxs) = channels::<ApplyMsg>(config.apply_threads);
+        let (pd_tx, pd_rx) = mpsc::unbounded_channel();
+        let (check_tx, check_rx) = mpsc::unbounded_channel();
+        let permits = stores.iter().map(|_| Arc::new(Semaphore::new(config.proposals_max))).collect();
+        let split_check_diff = config.split_check_diff.bytes();
+        let ctx = Arc::new(StoreContext {
+            store_id,
+            config,
+            engine: engine.clone(),
+            raft_log,
+            registry: Arc::new(Registry::new(store_id)),
+            transport,
+            stores: stores.clone(),
+            appliers,
+            pd: pd_tx,
+            observers: RwLock::default(),
+        });
+        let mut loops: Vec<StoreLoop> =
+            store_rxs.into_iter().enumerate().map(|(i, rx)| StoreLoop::new(Arc::clone(&ctx), i, rx)).collect();
+        for peer in load_peers(&ctx)? {
+            let owner = (peer.region.id % loops.len() as u64) as usize;
+            loops[owner].add(peer);
+        }
+        let mut threads = Vec::new();
+        for (i, rx) in apply_rxs.into_iter().enumerate() {
+            let applier = Applier::new(engine.clone(), rx, stores.clone(), check_tx.clone(), split_check_diff);
+            threads.push(spawn(&engine, format!("apply-{i}"), move || applier.run())?);
+        }
+        let mut started = Vec::new();
+        for (i, store_loop) in loops.into_iter().enumerate() {
+            let (tx, rx) = oneshot::channel();
+            started.push(rx);
+            threads.push(spawn(&engine, format!("store-{i}"), move || {
+                store_loop.run(|| {
+                    let _ = tx.send(());
+                })
+            })?);
+        }
+        for rx in started {
+            let _ = rx.await;
+        }
+        let workers = worker::Workers::start(&ctx, &pd, pd_rx, check_rx, start_time_s)?;
+        let threads = Mutex::new(threads);
+        Ok(Arc::new(Self { ctx, pd, permits, threads, workers: Mutex::new(Some(workers)) }))
+    }
+
+    /// Stops all threads. What was acknowledged is in the raft log; the caller flushes the engine.
+    pub async fn stop(&self) {
+        if let Some(workers) = self.workers.lock().take() {
+            workers.stop();
+        }
+        for store in &self.ctx.stores {
+            let _ = store.send(StoreMsg::Stop);
+        }
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let appliers = self.ctx.appliers.clone();
+        let _ = tokio::task::spawn_blocking(move || {
+            // Store threads first: they hand the last committed entries to the apply threads.
+            let (stores, rest): (Vec<_>, Vec<_>) =
+                threads.into_iter().partition(|t| t.thread().name().is_some_and(|n| n.starts_with("store-")));
+            stores.into_iter().for_each(|t| drop(t.join()));
+            for applier in appliers {
+                let _ = applier.send(ApplyMsg::Stop);
+            }
+            rest.into_iter().for_each(|t| drop(t.join()));
+        })
+        .await;
+    }
+
+    /// A raft message of another store.
+    pub fn step(&self, message: RaftMessage) {
+        let _ = self.ctx.store_of(message.region_id).send(StoreMsg::Raft(Box::new(message)));
+    }
+
+    /// Hands a region's leadership to another peer.
+    pub fn transfer_leader(&self, region_id: u64, peer: metapb::Peer) {
+        let _ = self.ctx.store_of(region_id).send(StoreMsg::TransferLeader { region_id, peer });
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.ctx.engine
+    }
+
+    /// Cuts the logs off as far as the data is flushed; for tests and before a planned stop.
+    pub fn truncate_logs(&self) {
+        worker::log_gc::truncate_all(&self.ctx, 0);
+    }
+
+    /// Bytes of all raft log files.
+    #[must_use]
+    pub fn raft_log_size_bytes(&self) -> u64 {
+        self.ctx.raft_log.used_size_bytes()
+    }
+
+    fn checked_leader(&self, ctx: &kvrpcpb::Context) -> RegionResult<Arc<Published>> {
+        let (_, published) = self.ctx.registry.check(ctx)?;
+        if !published.is_leader {
+            return Err(region_error::not_leader(ctx.region_id, published.leader));
+        }
+        Ok(published)
+    }
+
+    /// The entry for a write, and the term under which it was checked.
+    fn prepare(&self, ctx: &kvrpcpb::Context, data: &WriteData) -> RegionResult<(Vec<u8>, u64)> {
+        let published = self.checked_leader(ctx)?;
+        for modify in &data.modifies {
+            check_bounds(&published.region, modify)?;
+        }
+        let size = data.size_bytes() as u64;
+        if size > self.ctx.config.entry_size_max.bytes() {
+            return Err(region_error::raft_entry_too_large(ctx.region_id, size));
+        }
+        let version = published.region.region_epoch.unwrap_or_default().version;
+        Ok((command::encode_write(version, data), published.term))
+    }
+
+    fn permits_of(&self, region_id: u64, size_bytes: usize) -> (&Arc<Semaphore>, u32) {
+        let permits = 1 + size_bytes / BYTES_PER_PERMIT;
+        let semaphore = &self.permits[(region_id % self.permits.len() as u64) as usize];
+        (semaphore, permits.min(self.ctx.config.proposals_max) as u32)
+    }
+
+    fn propose(&self, region_id: u64, term: u64, data: Vec<u8>, callback: WriteCallback) {
+        let propose = StoreMsg::Propose { region_id, term, data, callback: Callback::Write(callback) };
+        let _ = self.ctx.store_of(region_id).send(propose);
+    }
+}
+
+fn channels<T>(count: usize) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
+    // What travels in them is bounded by the proposals' permits and the number of regions.
+    (0..count).map(|_| unbounded()).unzip()
+}
+
+/// A thread whose panic stops the store.
+fn spawn(engine: &Engine, name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let engine = engine.clone();
+    let label = name.clone();
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+            engine.fail(Error::Rocks(format!("thread {label} panicked")));
+        }
+    };
+    std::thread::Builder::new().name(name).spawn(guarded).map_err(|e| Error::io("thread", &e))
+}
+
+fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
+    let snapshot = Arc::new(ctx.engine.snapshot());
+    let options = IterOptions { lower: keys::REGIONS_MIN.to_vec(), upper: keys::REGIONS_MAX.to_vec(), ..Default::default() };
+    let mut iter = snapshot.iter(Cf::Raft, options);
+    let corrupt = |id: u64, what: &str| {
+        Error::Corruption(format!("{}: {what} of region {id} cannot be decoded", ctx.engine.dir().display()))
+    };
+    let mut peers = Vec::new();
+    let mut valid = iter.seek_to_first()?;
+    while valid {
+        if let Some(id) = keys::region_of_state(iter.key()) {
+            let state = RegionLocalState::decode(iter.value()).map_err(|_| corrupt(id, "the state"))?;
+            if state.state() != PeerState::Tombstone {
+                let applied = snapshot.get(Cf::Raft, &keys::apply_state(id))?;
+                let applied = applied.ok_or_else(|| corrupt(id, "the (missing) apply state"))?;
+                let applied = RaftApplyState::decode(applied).map_err(|_| corrupt(id, "the apply state"))?;
+                let region = state.region.ok_or_else(|| corrupt(id, "the (empty) state"))?;
+                peers.push(Peer::load(ctx, Arc::new(region), applied.applied_index)?);
+            }
+        }
+        valid = iter.next()?;
+    }
+    Ok(peers)
+}
+
+fn check_bounds(region: &metapb::Region, modify: &Modify) -> RegionResult<()> {
+    let (start, end) = (&region.start_key[..], &region.end_key[..]);
+    let inside = match modify {
+        Modify::Put(_, k, _) | Modify::Delete(_, k) => key::in_range(k, start, end),
+        Modify::DeleteRange(_, from, to) => {
+            key::in_range(from, start, end) && (to.is_empty() || end.is_empty() || to <= end)
+        }
+    };
+    match modify {
+        _ if inside => Ok(()),
+        Modify::Put(_, k, _) | Modify::Delete(_, k) | Modify::DeleteRange(_, k, _) => {
+            Err(region_error::key_not_in_region(k.clone(), region))
+        }
+    }
+}
+
+#[async_trait]
+impl RaftKv for RaftStore {
+    fn try_snapshot(&self, ctx: &kvrpcpb::Context) -> Option<RegionResult<RegionSnapshot>> {
+        let registry = &self.ctx.registry;
+        let (handle, published) = match registry.check(ctx) {
+            Ok(found) => found,
+            Err(error) => return Some(Err(error)),
+        };
+        if !registry.lease_holds(&handle, &published) {
+            return None;
+        }
+        let snapshot = Arc::new(self.ctx.engine.snapshot());
+        // A split or a change of leader in between: look again.
+        let current = handle.is_current(&published);
+        current.then(|| Ok(RegionSnapshot::new(snapshot, Arc::clone(&published.region), published.term)))
+    }
+
+    async fn snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot> {
+        if let Some(result) = self.try_snapshot(ctx) {
+            return result;
+        }
+        self.ctx.registry.check(ctx)?;
+        let (tx, rx) = oneshot::channel();
+        let callback = Box::new(move |result| drop(tx.send(result)));
+        let read = StoreMsg::ReadIndex { region_id: ctx.region_id, at: Instant::now(), callback };
+        let _ = self.ctx.store_of(ctx.region_id).send(read);
+        rx.await.unwrap_or_else(|_| Err(region_error::region_not_found(ctx.region_id)))?;
+        loop {
+            let (handle, published) = self.ctx.registry.check(ctx)?;
+            let snapshot = Arc::new(self.ctx.engine.snapshot());
+            if handle.is_current(&published) {
+                return Ok(RegionSnapshot::new(snapshot, Arc::clone(&published.region), published.term));
+            }
+        }
+    }
+
+    async fn write(&self, ctx: &kvrpcpb::Context, data: WriteData) -> RegionResult<()> {
+        let (entry, term) = self.prepare(ctx, &data)?;
+        drop(data);
+        let (semaphore, permits) = self.permits_of(ctx.region_id, entry.len());
+        let permit = Arc::clone(semaphore).acquire_many_owned(permits).await;
+        let (tx, rx) = oneshot::channel();
+        let callback = Box::new(move |result| {
+            drop(permit);
+            let _ = tx.send(result);
+        });
+        self.propose(ctx.region_id, term, entry, callback);
+        rx.await.unwrap_or_else(|_| Err(region_error::undetermined("the store stops")))
+    }
+
+    fn write_with(&self, ctx: &kvrpcpb::Context, data: WriteData, callback: WriteCallback) {
+        let (entry, term) = match self.prepare(ctx, &data) {
+            Ok(prepared) => prepared,
+            Err(error) => return callback(Err(error)),
+        };
+        let (semaphore, permits) = self.permits_of(ctx.region_id, entry.len());
+        match Arc::clone(semaphore).try_acquire_many_owned(permits) {
+            Ok(permit) => {
+                let callback = Box::new(move |result| {
+                    drop(permit);
+                    callback(result);
+                });
+                self.propose(ctx.region_id, term, entry, callback);
+            }
+            Err(_) => callback(Err(region_error::server_is_busy("too many proposals are waiting"))),
+        }
+    }
+
+    async fn split(&self, ctx: &kvrpcpb::Context, keys: Vec<Bytes>) -> RegionResult<Vec<metapb::Region>> {
+        let published = self.checked_leader(ctx)?;
+        split::split(&self.ctx, &*self.pd, &published, keys).await
+    }
+
+    fn check(&self, ctx: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)> {
+        let (_, published) = self.ctx.registry.check(ctx)?;
+        Ok((Arc::clone(&published.region), published.term))
+    }
+
+    fn region_of_key(&self, key: &[u8]) -> Option<Arc<metapb::Region>> {
+        self.ctx.registry.by_key(key).map(|handle| Arc::clone(&handle.published().region))
+    }
+
+    fn regions(&self) -> Vec<(Arc<metapb::Region>, bool)> {
+        let all = self.ctx.registry.all();
+        all.into_iter().map(|h| h.published()).map(|p| (Arc::clone(&p.region), p.is_leader)).collect()
+    }
+
+    fn unsafe_destroy_range(&self, start: &[u8], end: &[u8]) -> std::result::Result<(), Error> {
+        self.ctx.engine.destroy_range(&key::data_key(start), &key::data_end_key(end))
+    }
+
+    fn observe(&self, observer: Arc<dyn RegionObserver>) {
+        let mut observers = self.ctx.observers.write();
+        for published in self.ctx.registry.all().into_iter().map(|h| h.published()).filter(|p| p.is_leader) {
+            let (region, term) = (Arc::clone(&published.region), published.term);
+            observer.on_region_event(&RegionEvent::BecameLeader { region, term });
+        }
+        observers.push(observer);
+    }
+
+    fn store_id(&self) -> u64 {
+        self.ctx.store_id
+    }
+}
+
+/// For requests that no client made.
+pub(crate) fn leader_context(region: &metapb::Region, store_id: u64) -> kvrpcpb::Context {
+    kvrpcpb::Context {
+        region_id: region.id,
+        region_epoch: region.region_epoch,
+        peer: region.peers.iter().find(|p| p.store_id == store_id).copied(),
+        ..Default::default()
+    }
+}
+
+impl std::fmt::Debug for RaftStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RaftStore").field("store_id", &self.ctx.store_id).finish_non_exhaustive()
+    }
+}
+

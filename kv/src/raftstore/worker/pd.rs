@@ -1,0 +1,161 @@
+//! What the placement driver hears of this store, and what it asks for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::StreamExt;
+use rutile_proto::pdpb;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+use crate::pd_client::PdClient;
+use crate::raftstore::context::StoreContext;
+use crate::raftstore::messages::{PdEvent, StoreMsg};
+use crate::raftstore::registry::RegionHandle;
+use crate::raftstore::split;
+
+const RETRY: Duration = Duration::from_secs(1);
+/// Heartbeats on their way to the placement driver, at most.
+const QUEUE_MAX: usize = 1024;
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// Tells how the store is, from time to time.
+pub(super) async fn store_heartbeats(ctx: Arc<StoreContext>, pd: Arc<dyn PdClient>, start_time_s: u32) {
+    let mut ticks = tokio::time::interval(ctx.config.store_heartbeat_interval.0);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last = now_s();
+    loop {
+        ticks.tick().await;
+        let now = now_s();
+        let stats = store_stats(&ctx, start_time_s, last, now);
+        last = now;
+        if let Err(error) = pd.store_heartbeat(stats).await {
+            tracing::warn!(%error, "store heartbeat failed");
+        }
+    }
+}
+
+fn store_stats(ctx: &StoreContext, start_time: u32, from: u64, to: u64) -> pdpb::StoreStats {
+    let dir = ctx.engine.dir();
+    pdpb::StoreStats {
+        store_id: ctx.store_id,
+        capacity: fs2::total_space(dir).unwrap_or(0),
+        available: fs2::available_space(dir).unwrap_or(0),
+        region_count: ctx.registry.len() as u32,
+        start_time,
+        used_size: ctx.engine.used_size_bytes() + ctx.raft_log.used_size_bytes(),
+        interval: Some(pdpb::TimeInterval { start_timestamp: from, end_timestamp: to }),
+        ..Default::default()
+    }
+}
+
+/// Sends region heartbeats and reports of splits; does what the answers ask for.
+pub(super) async fn region_heartbeats(
+    ctx: Arc<StoreContext>,
+    pd: Arc<dyn PdClient>,
+    mut events: UnboundedReceiver<PdEvent>,
+) {
+    loop {
+        let (tx, rx) = mpsc::channel(QUEUE_MAX);
+        match pd.region_heartbeats(rx).await {
+            Ok(answers) => session(&ctx, &pd, &mut events, tx, answers).await,
+            Err(error) => tracing::warn!(%error, "no stream for region heartbeats"),
+        }
+        if events.is_closed() {
+            return;
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+type Answers = futures::stream::BoxStream<'static, crate::pd_client::Result<pdpb::RegionHeartbeatResponse>>;
+
+/// One stream's life. It begins with a heartbeat of every region led here.
+async fn session(
+    ctx: &Arc<StoreContext>,
+    pd: &Arc<dyn PdClient>,
+    events: &mut UnboundedReceiver<PdEvent>,
+    tx: mpsc::Sender<pdpb::RegionHeartbeatRequest>,
+    mut answers: Answers,
+) {
+    let mut ticks = tokio::time::interval(ctx.config.region_heartbeat_interval.0);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                for handle in ctx.registry.all() {
+                    if !send(ctx, &tx, &handle).await {
+                        return;
+                    }
+                }
+            }
+            event = events.recv() => match event {
+                Some(PdEvent::Heartbeat { region_id }) => {
+                    let Some(handle) = ctx.registry.get(region_id) else { continue };
+                    if !send(ctx, &tx, &handle).await {
+                        return;
+                    }
+                }
+                Some(PdEvent::Split { regions }) => {
+                    let regions = regions.iter().map(|r| (**r).clone()).collect();
+                    if let Err(error) = pd.report_batch_split(regions).await {
+                        tracing::info!(%error, "the split was not reported; heartbeats will tell");
+                    }
+                }
+                None => return,
+            },
+            answer = answers.next() => match answer {
+                Some(Ok(answer)) => act(ctx, pd, answer),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the stream of region heartbeats broke");
+                    return;
+                }
+                None => return,
+            },
+        }
+    }
+}
+
+/// `false` when the stream is closed.
+async fn send(ctx: &StoreContext, tx: &mpsc::Sender<pdpb::RegionHeartbeatRequest>, handle: &RegionHandle) -> bool {
+    let published = handle.published();
+    if !published.is_leader {
+        return true;
+    }
+    let heartbeat = pdpb::RegionHeartbeatRequest {
+        region: Some((*published.region).clone()),
+        leader: published.region.peers.iter().find(|p| p.store_id == ctx.store_id).copied(),
+        bytes_written: handle.flow.bytes_written.swap(0, Ordering::Relaxed),
+        keys_written: handle.flow.keys_written.swap(0, Ordering::Relaxed),
+        approximate_size: handle.approximate_size.load(Ordering::Relaxed)
+            + handle.unchecked_bytes.load(Ordering::Relaxed),
+        term: published.term,
+        ..Default::default()
+    };
+    tx.send(heartbeat).await.is_ok()
+}
+
+/// One step of an operator, if it is still meant for the region as it is.
+fn act(ctx: &Arc<StoreContext>, pd: &Arc<dyn PdClient>, answer: pdpb::RegionHeartbeatResponse) {
+    let Some(handle) = ctx.registry.get(answer.region_id) else { return };
+    let published = handle.published();
+    if !published.is_leader || answer.region_epoch != published.region.region_epoch {
+        return;
+    }
+    if let Some(peer) = answer.transfer_leader.and_then(|t| t.peer) {
+        let region_id = answer.region_id;
+        let _ = ctx.store_of(region_id).send(StoreMsg::TransferLeader { region_id, peer });
+    } else if let Some(step) = answer.split_region {
+        let (ctx, pd) = (Arc::clone(ctx), Arc::clone(pd));
+        tokio::spawn(async move {
+            if let Err(error) = split::split(&ctx, &*pd, &published, step.keys).await {
+                tracing::info!(region_id = published.region.id, ?error, "the split asked for did not happen");
+            }
+        });
+    } else if answer.change_peer.is_some() || answer.change_peer_v2.is_some() || answer.merge.is_some() {
+        tracing::warn!(region_id = answer.region_id, "this store cannot change members or merge regions yet");
+    }
+}
