@@ -18,8 +18,11 @@ use rutile_proto::ids::{ClusterId, Timestamp};
 use rutile_proto::{kvrpcpb, metapb, pdpb};
 use tokio::sync::mpsc;
 
-/// A placement driver in memory.
-pub struct MemoryPd {
+/// A placement driver in memory. Cheap to clone.
+#[derive(Clone)]
+pub struct MemoryPd(Arc<State>);
+
+pub struct State {
     pub cluster_id: u64,
     ids: AtomicU64,
     timestamps: AtomicU64,
@@ -30,8 +33,8 @@ pub struct MemoryPd {
 }
 
 impl MemoryPd {
-    pub fn new(cluster_id: u64) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(cluster_id: u64) -> Self {
+        MemoryPd(Arc::new(State {
             cluster_id,
             ids: AtomicU64::new(1),
             timestamps: AtomicU64::new(1 << 18),
@@ -39,12 +42,20 @@ impl MemoryPd {
             regions: Mutex::default(),
             reported: Mutex::default(),
             heartbeats: Mutex::default(),
-        })
+        }))
+    }
+}
+
+impl std::ops::Deref for MemoryPd {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
     }
 }
 
 #[async_trait]
-impl PdClient for Arc<MemoryPd> {
+impl PdClient for MemoryPd {
     async fn cluster_id(&self) -> Result<ClusterId> {
         Ok(ClusterId::new(self.cluster_id).unwrap())
     }
@@ -86,7 +97,7 @@ impl PdClient for Arc<MemoryPd> {
         &self,
         mut heartbeats: mpsc::Receiver<pdpb::RegionHeartbeatRequest>,
     ) -> Result<BoxStream<'static, Result<pdpb::RegionHeartbeatResponse>>> {
-        let pd = Arc::clone(self);
+        let pd = self.clone();
         tokio::spawn(async move {
             while let Some(heartbeat) = heartbeats.recv().await {
                 pd.heartbeats.lock().push(heartbeat);
@@ -128,12 +139,12 @@ pub struct TestStore {
 
 impl TestStore {
     /// Opens the directory and starts.
-    pub async fn start(config: &Config, pd: &Arc<MemoryPd>) -> Self {
+    pub async fn start(config: &Config, pd: &MemoryPd) -> Self {
         Self::try_start(config, pd).await.unwrap()
     }
 
     /// As [`TestStore::start`], with what went wrong as text.
-    pub async fn try_start(config: &Config, pd: &Arc<MemoryPd>) -> std::result::Result<Self, String> {
+    pub async fn try_start(config: &Config, pd: &MemoryPd) -> std::result::Result<Self, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let log = RaftLog::open(&config.data_dir.join("raft"), &config.raft_log).map_err(|e| text(&e))?;
         let engine = Engine::open(&config.data_dir.join("db"), &config.engine).map_err(|e| text(&e))?;
@@ -146,7 +157,7 @@ impl TestStore {
             config: config.raft.clone(),
             engine: engine.clone(),
             raft_log: log.clone(),
-            pd: Arc::new(Arc::clone(pd)),
+            pd: Arc::new(pd.clone()),
             transport: Arc::new(NoTransport),
             start_time_s: 0,
         };
