@@ -5,6 +5,7 @@
 //! down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read. All of it is pure.
 
 pub mod access_path;
+mod join_key;
 pub mod join_order;
 mod physical;
 pub mod ranges;

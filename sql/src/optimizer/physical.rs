@@ -223,7 +223,7 @@ fn join_node(join: Join) -> Result<PhysicalPlan> {
     let null_equal = on.is_empty() && !null_on.is_empty();
     let (pairs, others) = if null_equal { (null_on, on) } else { (on, null_on) };
     rest.extend(others.into_iter().map(|(_, condition)| condition));
-    let both = Schema { columns: left.schema.columns.iter().chain(&right.schema.columns).cloned().collect() };
+    let both = Schema::new(left.schema.columns.iter().chain(&right.schema.columns).cloned().collect());
     let filter = place_all(rest, &both)?;
     let keys: Vec<(Expr, Expr)> = pairs.into_iter().map(|(pair, _)| pair).collect();
     let schema = output_schema(kind, &left.schema, &right.schema);
@@ -269,7 +269,7 @@ fn hash_key(condition: &Expr, left: &Schema, right: &Schema) -> Option<(bool, (E
         () if inside(b, left) && inside(a, right) => (b, a),
         () => return None,
     };
-    let (l, r) = super::ranges::alike(l.clone(), r.clone(), call.collation)?;
+    let (l, r) = super::join_key::alike(l.clone(), r.clone(), call.collation)?;
     Some((null_equal, (place(l, left).ok()?, place(r, right).ok()?)))
 }
 
@@ -291,7 +291,7 @@ fn read(scan: Scan, wanted: &Wanted) -> Result<(PhysicalPlan, bool)> {
         let (lock, rows) = (scan.lock, keys.len() as f64);
         if keys.len() == 1 {
             let key = keys.remove(0);
-            let node = PhysicalNode::PointGet(PointGet { access, key, filter, project: None, lock });
+            let node = PhysicalNode::PointGet(PointGet { access, columns: schema.clone(), key, filter, project: None, lock });
             return Ok((PhysicalPlan { node, schema, rows }, true));
         }
         let node = PhysicalNode::BatchPointGet(BatchPointGet { access, keys, filter, lock });

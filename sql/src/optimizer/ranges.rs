@@ -173,28 +173,21 @@ fn usable(value: &Expr, call: &Call, column: &KeyColumn) -> Option<bool> {
         return None;
     }
     let ty = value.field_type();
-    let null = matches!(value, Expr::Literal { value: Datum::Null, .. });
-    let exact = match (column.ty.family(), ty.family()) {
-        _ if null => true,
-        (Family::Int, Family::Int) => column.ty.tp != MysqlType::Bit && column.ty.tp != MysqlType::Year,
-        (Family::Int, Family::Decimal) if column.ty.tp != MysqlType::Year => false,
-        (Family::String, Family::String) => {
-            if call.collation != column.ty.collation {
-                return None;
-            }
-            true
-        }
-        (Family::Time, Family::Time) => column.ty.tp == ty.tp && column.ty.decimals >= ty.decimals,
-        (Family::Duration, Family::Duration) => column.ty.decimals >= ty.decimals,
-        (Family::Decimal, Family::Decimal | Family::Int) => false,
-        (Family::Double, Family::Double | Family::Decimal | Family::Int) => false,
-        _ => return None,
-    };
-    // A TIMESTAMP is kept in UTC, and values come in the session's zone.
-    if column.ty.tp == MysqlType::Timestamp && !null {
+    if matches!(value, Expr::Literal { value: Datum::Null, .. }) {
+        return Some(true);
+    }
+    // A TIMESTAMP is kept in UTC and values come in the session's zone; YEAR and BIT have conversions of their own.
+    if matches!(column.ty.tp, MysqlType::Timestamp | MysqlType::Year | MysqlType::Bit) {
         return None;
     }
-    Some(exact)
+    let comparable = match (column.ty.family(), ty.family()) {
+        (Family::Int | Family::Decimal, Family::Int | Family::Decimal) => true,
+        (Family::Double, Family::Double) => true,
+        (Family::String, Family::String) => call.collation == column.ty.collation,
+        (Family::Time, Family::Time) | (Family::Duration, Family::Duration) => true,
+        _ => false,
+    };
+    comparable.then_some(true)
 }
 
 fn like_condition(call: &Call, pattern: &Expr, rest: &[Expr], column: &KeyColumn) -> Option<RangeExpr> {

@@ -1,6 +1,7 @@
 //! Plans as data: what the binder and the optimizer produce, the executor runs and EXPLAIN prints. No logic that reads or writes.
 
 pub mod dml;
+pub mod explain;
 pub mod exprs;
 pub mod logical;
 pub mod physical;
