@@ -3,11 +3,12 @@
 use rutile_expr::types::field_type::{Family, LENGTH_UNSPECIFIED};
 use rutile_expr::types::{Charset, Collation, FieldType, MysqlType};
 use rutile_expr::func::coercion;
-use rutile_expr::{Expr, registry};
+use rutile_expr::{Expr, agg, registry};
 
 use super::Binder;
 use crate::error::{Error, Result};
 use crate::parser::ast::{DataType, TypeName};
+use crate::plan::logical::AggregateCall;
 
 impl Binder<'_> {
     /// The type both sides of a UNION, or two rows of VALUES, are brought to.
@@ -24,10 +25,16 @@ impl Binder<'_> {
         Ok(registry::cast(expr, ty.clone()))
     }
 
-    /// An aggregate's arguments, cast as it needs them, and its result type.
-    pub(super) fn aggregate_type(&self, name: &str, args: Vec<Expr>) -> Result<(Vec<Expr>, FieldType)> {
-        let _ = args;
-        Err(Error::not_supported(format!("aggregate {name}")))
+    /// An aggregate's result type.
+    pub(super) fn aggregate_type(&self, call: agg::AggregateCall) -> Result<FieldType> {
+        Ok(agg::resolve(&self.ctx.statement.eval, call)?.field_type)
+    }
+
+    /// An aggregate without DISTINCT or an order.
+    pub(super) fn simple_aggregate(&mut self, name: &str, args: Vec<Expr>) -> Result<AggregateCall> {
+        let call = agg::AggregateCall { name: name.to_owned(), args: args.clone(), ..agg::AggregateCall::default() };
+        let ty = self.aggregate_type(call)?;
+        Ok(AggregateCall::new(name, args, self.output("", ty)))
     }
 
     /// The type of `CAST(… AS type)`.

@@ -9,20 +9,27 @@ pub mod aggregate;
 pub mod apply;
 pub mod batch_point_get;
 pub mod builder;
+pub mod delete;
+pub mod dml;
 pub mod explain;
 pub mod filter;
 pub mod index_lookup;
 pub mod index_reader;
+pub mod insert;
 pub mod join;
 pub mod key_ranges;
 pub mod limit;
+pub mod load_data;
+mod load_lines;
 pub mod lock;
 pub mod mem_table;
 pub mod operator;
 pub mod point_get;
+pub mod replace;
 pub mod row_batch;
 pub mod sort;
 pub mod table_reader;
+pub mod update;
 
 use std::sync::{Arc, OnceLock};
 
@@ -101,9 +108,9 @@ pub async fn execute(plan: &Plan, statement: &Arc<StatementContext>) -> Result<O
             Ok(Output::Rows { schema, rows: Rows::Stream(rows) })
         }
         PlanBody::Explain(plan) => explain::run(plan, ctx).await,
-        PlanBody::Insert(_) | PlanBody::Update(_) | PlanBody::Delete(_) => {
-            Err(Error::not_supported("statements that change rows"))
-        }
+        PlanBody::Insert(plan) => insert::execute(plan, &ctx).await.map(|()| Output::Done),
+        PlanBody::Update(plan) => update::execute(plan, &ctx).await.map(|()| Output::Done),
+        PlanBody::Delete(plan) => delete::execute(plan, &ctx).await.map(|()| Output::Done),
     }
 }
 

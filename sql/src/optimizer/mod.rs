@@ -13,10 +13,9 @@ pub mod rules;
 
 use rutile_expr::EvalContext;
 
-use crate::binder::Bound;
 use crate::error::Result;
 use crate::plan::dml::{Assignment, DeletePlan, InsertPlan, InsertSource, InsertValue, UpdatePlan};
-use crate::plan::logical::{LogicalPlan, LogicalStatement};
+use crate::plan::logical::{Bound, LogicalPlan, LogicalStatement};
 use crate::plan::{PhysicalPlan, Plan, PlanBody, SubqueryPlan};
 
 /// Optimizes a bound statement.
