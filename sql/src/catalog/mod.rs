@@ -1,3 +1,9 @@
 //! Databases, tables, columns and indexes: the model, its stored form and its versioned snapshot.
 
+mod bootstrap;
+pub mod infoschema;
+mod meta;
 pub mod model;
+pub mod system_tables;
+
+pub use infoschema::Catalog;

@@ -259,6 +259,23 @@ pub struct ForeignKeyInfo {
     pub on_update: Option<String>,
 }
 
+/// One difference between two schema versions.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A new database, or new options of one with the same id.
+    PutDatabase(DatabaseInfo),
+    /// The database and its tables; their data is to be removed.
+    DropDatabase(DatabaseId),
+    /// A new table, or a new form of one with the same id.
+    PutTable(DatabaseId, Arc<TableInfo>),
+    /// The table; its data is to be removed.
+    DropTable(DatabaseId, TableId),
+    /// The table leaves this database but its data stays (RENAME to another one).
+    ForgetTable(DatabaseId, TableId),
+    /// The entries of an index are to be removed.
+    DropIndexData(TableId, IndexId),
+}
+
 /// A database with its tables.
 #[derive(Debug, Clone)]
 pub struct DatabaseEntry {
@@ -289,6 +306,54 @@ impl InfoSchema {
             schema.databases.insert(info.name.to_lowercase(), entry);
         }
         schema
+    }
+
+    /// This snapshot with changes applied.
+    pub fn with_changes(&self, version: i64, changes: &[Change]) -> Self {
+        let mut schema = Self { version, ..self.clone() };
+        for change in changes {
+            schema.apply(change);
+        }
+        schema
+    }
+
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutDatabase(info) => {
+                let info = Arc::new(info.clone());
+                let tables = match self.remove_database(info.id) {
+                    Some(old) => old.tables,
+                    None => BTreeMap::new(),
+                };
+                for table in tables.values() {
+                    self.by_id.insert(table.id, (Arc::clone(&info), Arc::clone(table)));
+                }
+                self.databases.insert(info.name.to_lowercase(), DatabaseEntry { info, tables });
+            }
+            Change::DropDatabase(id) => {
+                for table in self.remove_database(*id).iter().flat_map(|entry| entry.tables.values()) {
+                    self.by_id.remove(&table.id);
+                }
+            }
+            Change::PutTable(database, table) => {
+                let Some(entry) = self.databases.values_mut().find(|entry| entry.info.id == *database) else { return };
+                entry.tables.retain(|_, old| old.id != table.id);
+                entry.tables.insert(table.name.to_lowercase(), Arc::clone(table));
+                self.by_id.insert(table.id, (Arc::clone(&entry.info), Arc::clone(table)));
+            }
+            Change::DropTable(database, table) | Change::ForgetTable(database, table) => {
+                if let Some(entry) = self.databases.values_mut().find(|entry| entry.info.id == *database) {
+                    entry.tables.retain(|_, old| old.id != *table);
+                }
+                self.by_id.retain(|id, (info, _)| id != table || info.id != *database);
+            }
+            Change::DropIndexData(..) => {}
+        }
+    }
+
+    fn remove_database(&mut self, id: DatabaseId) -> Option<DatabaseEntry> {
+        let name = self.databases.iter().find(|(_, entry)| entry.info.id == id)?.0.clone();
+        self.databases.remove(&name)
     }
 
     /// The schema version this is.

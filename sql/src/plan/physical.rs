@@ -53,10 +53,8 @@ pub struct TableAccess {
 #[derive(Debug, Clone)]
 pub struct PointGet {
     pub access: TableAccess,
-    /// The columns of `access`.
-    pub columns: SchemaRef,
     pub key: PointKey,
-    /// Remaining conditions, over these columns.
+    /// Remaining conditions, over the output columns.
     pub filter: Vec<Expr>,
     /// Computed output; `None` when the columns are the output as they are.
     pub project: Option<Vec<Expr>>,

@@ -1,5 +1,0 @@
-//! Rewrites of the logical tree, one per file.
-
-pub mod prune_columns;
-pub mod push_down;
-pub mod push_limit;
