@@ -16,3 +16,7 @@ pub mod math;
 pub mod regexp;
 pub mod registry;
 pub mod string;
+pub mod time;
+pub mod time_arith;
+pub mod time_format;
+pub mod time_unit;

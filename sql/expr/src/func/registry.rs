@@ -110,6 +110,9 @@ fn tables() -> Vec<&'static [Entry]> {
         super::math::ENTRIES,
         super::regexp::ENTRIES,
         super::string::ENTRIES,
+        super::time::ENTRIES,
+        super::time_arith::ENTRIES,
+        super::time_format::ENTRIES,
     ]
 }
 
@@ -119,6 +122,9 @@ const ALIASES: &[(&str, &str)] = &[
     ("!=", "<>"),
     ("mod", "%"),
     ("isnull", "is_null"),
+    ("istrue", "is_true"),
+    ("isfalse", "is_false"),
+    ("unary_minus", "neg"),
     ("rlike", "regexp"),
     ("ceiling", "ceil"),
     ("power", "pow"),
