@@ -82,7 +82,13 @@ impl Binder<'_> {
         };
         // MIN, MAX and the like see each value once anyway.
         let distinct = function.distinct && !matches!(name.as_str(), "min" | "max" | "bit_and" | "bit_or");
-        let (args, ty) = self.aggregate_type(&name, args)?;
+        let ty = self.aggregate_type(rutile_expr::agg::AggregateCall {
+            name: name.clone(),
+            args: args.clone(),
+            distinct,
+            order_by: order_by.iter().map(|key| (key.expr.clone(), key.desc)).collect(),
+            separator: separator.clone(),
+        })?;
         let output = self.output("", ty);
         Ok(AggregateCall { name, args, distinct, order_by, separator, output })
     }

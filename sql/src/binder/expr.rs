@@ -29,15 +29,15 @@ impl Binder<'_> {
             E::Binary { op, left, right } => self.bind_binary(*op, left, right, names),
             E::IsNull { expr, negated } => {
                 let value = self.bind_expr(expr, names)?;
-                let test = self.call("isnull", vec![value])?;
+                let test = self.call("is_null", vec![value])?;
                 self.negate_if(*negated, test)
             }
             E::IsTruth { expr, truth, negated } => {
                 let value = self.bind_expr(expr, names)?;
                 let name = match truth {
-                    Truth::True => "istrue",
-                    Truth::False => "isfalse",
-                    Truth::Unknown => "isnull",
+                    Truth::True => "is_true",
+                    Truth::False => "is_false",
+                    Truth::Unknown => "is_null",
                 };
                 let test = self.call(name, vec![value])?;
                 self.negate_if(*negated, test)
@@ -61,7 +61,7 @@ impl Binder<'_> {
             }
             E::Regexp { expr, pattern, negated } => {
                 let args = vec![self.bind_expr(expr, names)?, self.bind_expr(pattern, names)?];
-                let test = self.call("regexp_like", args)?;
+                let test = self.call("regexp", args)?;
                 self.negate_if(*negated, test)
             }
             E::MemberOf { .. } => Err(Error::not_supported("MEMBER OF")),
@@ -81,12 +81,11 @@ impl Binder<'_> {
                 }
                 let value = self.bind_expr(expr, names)?;
                 let ty = self.cast_type(ty)?;
-                Ok(registry::cast_explicit(value, &ty)?)
+                Ok(registry::explicit_cast(value, ty))
             }
             E::ConvertUsing { expr, charset } => {
                 let value = self.bind_expr(expr, names)?;
-                let charset = rutile_expr::types::Charset::from_name(charset)?;
-                Ok(registry::convert_using(value, charset)?)
+                Ok(convert_using(value, rutile_expr::types::Charset::from_name(charset)?))
             }
             E::Collate { expr, collation } => {
                 let value = self.bind_expr(expr, names)?;
@@ -99,16 +98,17 @@ impl Binder<'_> {
                 self.call("extract", vec![unit_expr(*unit), value])
             }
             E::Trim { side, what, from } => {
-                let mut args = vec![self.bind_expr(from, names)?];
-                if let Some(what) = what {
-                    args.push(self.bind_expr(what, names)?);
-                }
-                let name = match side {
-                    ast::TrimSide::Both => "trim",
-                    ast::TrimSide::Leading => "ltrim",
-                    ast::TrimSide::Trailing => "rtrim",
+                let value = self.bind_expr(from, names)?;
+                let what = match what {
+                    Some(what) => self.bind_expr(what, names)?,
+                    None => Expr::string(" ", self.ctx.statement.eval.connection_collation),
                 };
-                self.call(name, args)
+                let side = match side {
+                    ast::TrimSide::Both => "BOTH",
+                    ast::TrimSide::Leading => "LEADING",
+                    ast::TrimSide::Trailing => "TRAILING",
+                };
+                self.call("trim", vec![value, what, Expr::string(side, Collation::Utf8mb4Bin)])
             }
             E::Char { args, charset } => {
                 let args = args.iter().map(|arg| self.bind_expr(arg, names)).collect::<Result<_>>()?;
@@ -117,7 +117,7 @@ impl Binder<'_> {
                     None => Ok(bytes),
                     Some(charset) => {
                         let charset = rutile_expr::types::Charset::from_name(charset)?;
-                        Ok(registry::convert_using(bytes, charset)?)
+                        Ok(convert_using(bytes, charset))
                     }
                 }
             }
@@ -182,7 +182,7 @@ impl Binder<'_> {
                     ast::TemporalKind::Timestamp => "timestamp_literal",
                 };
                 let text = Expr::string(value, Collation::DEFAULT);
-                self.call(kind, vec![text])?
+                self.call(kind, vec![text])?.fold(&self.ctx.statement.eval, false)
             }
         })
     }
@@ -212,8 +212,7 @@ impl Binder<'_> {
 
     fn bind_user_var(&mut self, name: &str) -> Result<Expr> {
         self.cacheable = false;
-        let ty = self.ctx.statement.eval.user_vars.get(name).map(|(_, ty)| ty);
-        Ok(registry::user_variable(name, ty))
+        self.call("getvar", vec![Expr::string(name, Collation::DEFAULT)])
     }
 
     fn bind_system_var(&mut self, scope: Option<ast::VarScope>, name: &str) -> Result<Expr> {
@@ -252,7 +251,7 @@ impl Binder<'_> {
         match op {
             UnaryOp::Plus => Ok(value),
             UnaryOp::Not => self.call("not", vec![value]),
-            UnaryOp::Neg => self.call("unary_minus", vec![value]),
+            UnaryOp::Neg => self.call("neg", vec![value]),
             UnaryOp::BitNot => self.call("~", vec![value]),
         }
     }
@@ -485,6 +484,12 @@ pub(super) fn conjuncts(expr: &ast::Expr) -> Vec<&ast::Expr> {
         }
     }
     parts
+}
+
+/// `CONVERT(expr USING charset)`
+fn convert_using(value: Expr, charset: rutile_expr::types::Charset) -> Expr {
+    let ty = FieldType::varchar(rutile_expr::types::field_type::LENGTH_UNSPECIFIED, charset.default_collation());
+    registry::explicit_cast(value, ty)
 }
 
 fn unit_expr(unit: ast::IntervalUnit) -> Expr {

@@ -166,7 +166,7 @@ impl Binder<'_> {
             ast::JoinConstraint::None => join(left, right, kind, Vec::new(), straight),
             ast::JoinConstraint::On(condition) => {
                 let scope = left.scope.clone().concat(right.scope.clone())?;
-                let chain = ScopeChain { scope: Rc::new(scope), outer: outer.cloned() };
+                let chain = Rc::new(ScopeChain { scope: Rc::new(scope), outer: outer.cloned() });
                 let mut names = ExprScope::new(&chain, Clause::On);
                 let mut filter = Vec::new();
                 for part in super::expr::conjuncts(condition) {

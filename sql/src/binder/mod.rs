@@ -26,8 +26,11 @@ use rutile_expr::Expr;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::parser::ast;
-use crate::plan::logical::{LogicalPlan, LogicalStatement, LogicalSubquery};
-use crate::plan::schema::{ColumnId, OutputColumn};
+use crate::optimizer;
+use crate::plan::explain::titles;
+use crate::plan::logical::{Bound, LogicalPlan, LogicalStatement, LogicalSubquery};
+use crate::plan::schema::{ColumnId, OutputColumn, Schema};
+use crate::plan::{ExplainPlan, Plan, PlanBody};
 use scope::{Clause, ScopeChain};
 
 /// What names and literals are bound against.
@@ -38,13 +41,23 @@ pub struct BindContext<'a> {
     pub param_types: &'a [FieldType],
 }
 
-/// A bound statement with the subqueries to run before it.
-#[derive(Debug, Clone)]
-pub struct Bound {
-    pub statement: LogicalStatement,
-    pub subqueries: Vec<LogicalSubquery>,
-    pub params: usize,
-    pub cacheable: bool,
+/// The plan of a statement that has one: queries, statements that change rows, EXPLAIN of them.
+pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> Result<Plan> {
+    let ast::Statement::Explain(explain) = statement else {
+        return optimizer::optimize(bind(statement, params, ctx)?, &ctx.statement.eval);
+    };
+    let ast::ExplainTarget::Statement(target) = &explain.target else {
+        return Err(Error::not_supported("EXPLAIN FOR CONNECTION"));
+    };
+    if let Some(format) = explain.format.as_deref().filter(|format| !matches!(*format, "TRADITIONAL" | "TREE" | "ROW" | "BRIEF")) {
+        return Err(Error::not_supported(format!("EXPLAIN FORMAT={format}")));
+    }
+    let target = Box::new(plan(target, params, ctx)?);
+    let text = || FieldType::varchar(rutile_expr::types::field_type::LENGTH_UNSPECIFIED, rutile_expr::types::Collation::DEFAULT);
+    let columns = titles(explain.analyze).iter().enumerate().map(|(id, title)| OutputColumn::computed(id, *title, text()));
+    let schema = Schema::new(columns.collect());
+    let body = PlanBody::Explain(ExplainPlan { analyze: explain.analyze, target, schema });
+    Ok(Plan { body, subqueries: Vec::new(), params, cacheable: false })
 }
 
 /// Binds a query or a statement that changes rows.

@@ -108,11 +108,6 @@ impl Scope {
 }
 
 impl ScopeChain {
-    /// The scope of a query inside this one.
-    pub fn inner(self: &Rc<Self>, scope: Scope) -> ScopeChain {
-        ScopeChain { scope: Rc::new(scope), outer: Some(Rc::clone(self)) }
-    }
-
     /// Looks a name up here, then outwards.
     pub fn resolve(&self, name: &ColumnName, clause: Clause) -> Result<&OutputColumn> {
         let mut chain = Some(self);
@@ -191,7 +186,7 @@ mod tests {
     #[test]
     fn inner_names_hide_outer_ones() {
         let outer = Rc::new(ScopeChain { scope: Rc::new(scope("d", "t", &["a", "b"], 0)), outer: None });
-        let chain = outer.inner(scope("d", "u", &["b"], 2));
+        let chain = ScopeChain { scope: Rc::new(scope("d", "u", &["b"], 2)), outer: Some(outer) };
         assert_eq!(chain.resolve(&name("b"), Clause::Where).map(|c| c.id), Ok(2));
         assert_eq!(chain.resolve(&name("a"), Clause::Where).map(|c| c.id), Ok(0));
         assert_eq!(

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::parser::ast;
 use crate::plan::exprs::{bind_outer, free_columns};
 use crate::plan::logical::{
-    Aggregate, AggregateCall, Apply, Join, JoinKind, LimitClause, LogicalPlan, LogicalSubquery,
+    Aggregate, Apply, Join, JoinKind, LimitClause, LogicalPlan, LogicalSubquery,
 };
 use crate::plan::schema::{ColumnId, OutputColumn, Schema};
 use crate::plan::SubqueryKind;
@@ -86,12 +86,9 @@ impl Binder<'_> {
     /// One row: whether the outcome is true for any (all) rows of the plan; NULL when only unknown ones could decide.
     fn count_outcomes(&mut self, plan: LogicalPlan, outcome: Expr, all: bool) -> Result<LogicalPlan> {
         let truth = if all { self.call("not", vec![outcome])? } else { outcome };
-        let (count_args, count_ty) = self.aggregate_type("count", vec![truth.clone()])?;
-        let (max_args, max_ty) = self.aggregate_type("max", vec![truth])?;
-        let (all_args, all_ty) = self.aggregate_type("count", Vec::new())?;
-        let known = AggregateCall::new("count", count_args, self.output("", count_ty));
-        let decisive = AggregateCall::new("max", max_args, self.output("", max_ty));
-        let total = AggregateCall::new("count", all_args, self.output("", all_ty));
+        let known = self.simple_aggregate("count", vec![truth.clone()])?;
+        let decisive = self.simple_aggregate("max", vec![truth])?;
+        let total = self.simple_aggregate("count", Vec::new())?;
         let (known_column, decisive_column, total_column) =
             (column_expr(&known.output), column_expr(&decisive.output), column_expr(&total.output));
         let schema = Schema::new(vec![known.output.clone(), decisive.output.clone(), total.output.clone()]);

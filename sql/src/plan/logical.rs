@@ -200,3 +200,13 @@ pub enum LogicalStatement {
     Update(super::dml::UpdatePlan<LogicalPlan>),
     Delete(super::dml::DeletePlan<LogicalPlan>),
 }
+
+/// A bound statement with the subqueries to run before it.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    pub statement: LogicalStatement,
+    pub subqueries: Vec<LogicalSubquery>,
+    pub params: usize,
+    /// See [`super::Plan::cacheable`].
+    pub cacheable: bool,
+}

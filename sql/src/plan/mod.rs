@@ -1,6 +1,7 @@
 //! Plans as data: what the binder and the optimizer produce, the executor runs and EXPLAIN prints. No logic that reads or writes.
 
 pub mod dml;
+pub mod explain;
 pub mod exprs;
 pub mod logical;
 pub mod physical;
@@ -12,8 +13,6 @@ pub use logical::LogicalPlan;
 pub use physical::{PhysicalNode, PhysicalPlan};
 pub use schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 
-use rutile_expr::types::FieldType;
-
 /// A bound and optimized statement: immutable, shared between the executions of a prepared statement.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -21,7 +20,7 @@ pub struct Plan {
     /// Run in this order before the body; each stores its value in a parameter slot the body's expressions read.
     pub subqueries: Vec<SubqueryPlan>,
     /// How many parameters (`?`) the statement has; the slots of `subqueries` follow them.
-    pub params: Vec<FieldType>,
+    pub params: usize,
     /// False when the plan embeds something of this very execution (a folded `NOW()`, a user variable): it must not be cached.
     pub cacheable: bool,
 }

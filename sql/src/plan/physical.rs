@@ -53,8 +53,10 @@ pub struct TableAccess {
 #[derive(Debug, Clone)]
 pub struct PointGet {
     pub access: TableAccess,
+    /// The columns of `access`.
+    pub columns: SchemaRef,
     pub key: PointKey,
-    /// Remaining conditions, over the output columns.
+    /// Remaining conditions, over these columns.
     pub filter: Vec<Expr>,
     /// Computed output; `None` when the columns are the output as they are.
     pub project: Option<Vec<Expr>>,

@@ -1,6 +1,6 @@
 //! What a plan node outputs: its columns with their names as the client sees them and their types.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rutile_expr::types::FieldType;
 
@@ -39,6 +39,8 @@ pub struct KeyFlags {
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
     pub columns: Vec<OutputColumn>,
+    /// Made when first asked for.
+    arrow: OnceLock<arrow::datatypes::SchemaRef>,
 }
 
 pub type SchemaRef = Arc<Schema>;
@@ -61,11 +63,20 @@ impl OutputColumn {
 
 impl Schema {
     pub fn new(columns: Vec<OutputColumn>) -> SchemaRef {
-        Arc::new(Schema { columns })
+        Arc::new(Schema { columns, arrow: OnceLock::new() })
     }
 
     pub fn empty() -> SchemaRef {
         Arc::new(Schema::default())
+    }
+
+    /// The schema of this node's batches. Every field is nullable: outer joins make NULLs of what was declared NOT NULL.
+    pub fn arrow(&self) -> arrow::datatypes::SchemaRef {
+        let make = || {
+            let fields = self.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.ty.arrow(), true));
+            Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+        };
+        Arc::clone(self.arrow.get_or_init(make))
     }
 
     pub fn len(&self) -> usize {

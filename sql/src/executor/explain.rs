@@ -1,0 +1,96 @@
+//! EXPLAIN and EXPLAIN ANALYZE: the plan as a tree, and what each node did.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+use super::{ExecContext, RowStream, builder, filter, prepare};
+use crate::context::{Output, Rows};
+use crate::error::Result;
+use crate::plan::explain::describe;
+use crate::plan::{ExplainPlan, PhysicalPlan, Plan, PlanBody};
+
+/// What the nodes of one execution did, by the node's address in the plan.
+#[derive(Debug, Default)]
+pub struct Profile {
+    nodes: Mutex<HashMap<usize, Measure>>,
+}
+
+/// One node's rows, batches and time; the time includes its inputs'.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Measure {
+    pub rows: usize,
+    pub batches: usize,
+    pub time: Duration,
+}
+
+fn key(plan: &PhysicalPlan) -> usize {
+    std::ptr::from_ref(plan) as usize
+}
+
+/// Counts what a node's stream gives.
+pub(super) fn measured(stream: RowStream, plan: &PhysicalPlan, profile: Arc<Profile>) -> RowStream {
+    let node = key(plan);
+    profile.nodes.lock().entry(node).or_default();
+    let state = (stream, profile);
+    futures::stream::unfold(state, move |(mut stream, profile)| async move {
+        let start = Instant::now();
+        let batch = stream.next().await;
+        let mut nodes = profile.nodes.lock();
+        let measure = nodes.entry(node).or_default();
+        measure.time += start.elapsed();
+        if let Some(Ok(batch)) = &batch {
+            measure.rows += batch.num_rows();
+            measure.batches += 1;
+        }
+        drop(nodes);
+        batch.map(|batch| (batch, (stream, profile)))
+    })
+    .boxed()
+}
+
+/// Answers an EXPLAIN.
+pub(super) async fn run(explain: &ExplainPlan, ctx: ExecContext) -> Result<Output> {
+    let mut profile = None;
+    if explain.analyze {
+        profile = Some(analyze(&explain.target, ctx).await?);
+    }
+    let measure = |plan: &PhysicalPlan| {
+        let nodes = profile.as_ref()?.nodes.lock();
+        let measure = nodes.get(&key(plan)).copied().unwrap_or_default();
+        Some((measure.rows, format!("time:{:?}, loops:{}", measure.time, measure.batches)))
+    };
+    let lines = describe(&explain.target, &measure);
+    let schema = Arc::clone(&explain.schema);
+    let mut builders: Vec<_> = schema
+        .columns
+        .iter()
+        .map(|column| rutile_expr::array::ColumnBuilder::new(&column.ty, lines.len()))
+        .collect();
+    for line in &lines {
+        for (builder, cell) in builders.iter_mut().zip(line) {
+            builder.push(&cell.as_str().into())?;
+        }
+    }
+    let arrays = builders.iter_mut().map(rutile_expr::array::ColumnBuilder::finish).collect();
+    let batch = filter::batch(&schema.arrow(), arrays, lines.len())?;
+    Ok(Output::Rows { schema, rows: Rows::Batches(vec![batch]) })
+}
+
+/// Runs a query for its measurements.
+async fn analyze(plan: &Plan, ctx: ExecContext) -> Result<Arc<Profile>> {
+    let profile = Arc::new(Profile::default());
+    let ctx = ExecContext { profile: Some(Arc::clone(&profile)), ..ctx };
+    let ctx = prepare(plan, ctx).await?;
+    let PlanBody::Query(query) = &plan.body else {
+        return Err(crate::error::Error::not_supported("EXPLAIN ANALYZE of a statement that changes rows"));
+    };
+    let mut rows = builder::open(query, &ctx)?;
+    while let Some(batch) = rows.next().await {
+        batch?;
+    }
+    Ok(profile)
+}

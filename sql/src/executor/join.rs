@@ -1,0 +1,94 @@
+//! Joins: by hash where there is an equality, else by looping over one side held in memory.
+
+use std::sync::Arc;
+
+use arrow::datatypes::Schema as ArrowSchema;
+use datafusion_common::{JoinSide, JoinType, NullEquality};
+use datafusion_physical_plan::ExecutionPlan;
+use datafusion_physical_plan::joins::utils::{ColumnIndex, JoinFilter};
+use datafusion_physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PartitionMode};
+use futures::StreamExt;
+use rutile_expr::Expr;
+use rutile_expr::physical::PhysicalExpression;
+
+use super::{ExecContext, RowStream, builder, filter, operator};
+use crate::error::Result;
+use crate::plan::logical::JoinKind;
+use crate::plan::physical::{HashJoin, LoopJoin, PhysicalPlan};
+
+pub(super) fn hash_join(join: &HashJoin, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
+    let left = operator::input(builder::open(&join.left, ctx)?, join.left.schema.arrow());
+    let right = operator::input(builder::open(&join.right, ctx)?, join.right.schema.arrow());
+    let key = |expr: &Expr| PhysicalExpression::value(expr.clone(), &ctx.eval);
+    let on = join.on.iter().map(|(l, r)| (key(l), key(r))).collect();
+    let residual = join_filter(&join.filter, &join.left, &join.right, ctx);
+    let nulls = match join.null_equal {
+        true => NullEquality::NullEqualsNull,
+        false => NullEquality::NullEqualsNothing,
+    };
+    let null_aware = join.kind == JoinKind::NullAwareAnti;
+    let mode = PartitionMode::CollectLeft;
+    // DataFusion keeps the left side in memory.
+    let operator = HashJoinExec::try_new(left, right, on, residual, &join_type(join.kind), None, mode, nulls, null_aware)?;
+    output(Arc::new(operator), plan, ctx)
+}
+
+pub(super) fn loop_join(join: &LoopJoin, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
+    let left = operator::input(builder::open(&join.left, ctx)?, join.left.schema.arrow());
+    let right = operator::input(builder::open(&join.right, ctx)?, join.right.schema.arrow());
+    if join.kind == JoinKind::Inner && join.filter.is_empty() {
+        return output(Arc::new(CrossJoinExec::new(left, right)), plan, ctx);
+    }
+    let condition = join_filter(&join.filter, &join.left, &join.right, ctx);
+    let operator = NestedLoopJoinExec::try_new(left, right, condition, &join_type(join.kind), None)?;
+    output(Arc::new(operator), plan, ctx)
+}
+
+/// The operator's batches under the plan's own schema.
+fn output(operator: Arc<dyn ExecutionPlan>, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
+    let schema = plan.schema.arrow();
+    let rows = operator::run(operator, ctx.task())?;
+    let renamed = rows.map(move |batch| {
+        let batch = batch?;
+        filter::batch(&schema, batch.columns().to_vec(), batch.num_rows())
+    });
+    Ok(renamed.boxed())
+}
+
+fn join_type(kind: JoinKind) -> JoinType {
+    match kind {
+        JoinKind::Inner => JoinType::Inner,
+        JoinKind::Left => JoinType::Left,
+        JoinKind::Right => JoinType::Right,
+        JoinKind::Semi => JoinType::LeftSemi,
+        JoinKind::Anti | JoinKind::NullAwareAnti => JoinType::LeftAnti,
+    }
+}
+
+/// Conditions over both sides' columns side by side.
+fn join_filter(conditions: &[Expr], left: &PhysicalPlan, right: &PhysicalPlan, ctx: &ExecContext) -> Option<JoinFilter> {
+    let all = all_of(conditions, ctx)?;
+    let split = left.schema.len();
+    let used = all.columns();
+    let column = |position: &usize| match position.checked_sub(split) {
+        Some(index) => ColumnIndex { index, side: JoinSide::Right },
+        None => ColumnIndex { index: *position, side: JoinSide::Left },
+    };
+    let (left, right) = (left.schema.arrow(), right.schema.arrow());
+    let field = |position: &usize| match position.checked_sub(split) {
+        Some(index) => right.field(index).clone(),
+        None => left.field(*position).clone(),
+    };
+    let schema = ArrowSchema::new(used.iter().map(field).collect::<Vec<_>>());
+    let columns = used.iter().map(column).collect();
+    let compact = all.map_columns(&|position| used.iter().position(|known| *known == position).unwrap_or(position));
+    Some(JoinFilter::new(PhysicalExpression::predicate(compact, &ctx.eval), columns, Arc::new(schema)))
+}
+
+/// The conjunction of several conditions.
+fn all_of(conditions: &[Expr], ctx: &ExecContext) -> Option<Expr> {
+    let mut all = conditions.iter().cloned();
+    let first = all.next()?;
+    let and = |a, b| rutile_expr::registry::resolve(&ctx.eval, "and", vec![a, b]).ok();
+    all.try_fold(first, and)
+}

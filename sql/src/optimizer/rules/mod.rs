@@ -1,0 +1,5 @@
+//! Rewrites of the logical tree, one per file.
+
+pub mod prune_columns;
+pub mod push_down;
+pub mod push_limit;
