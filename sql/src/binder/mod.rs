@@ -41,6 +41,24 @@ pub struct BindContext<'a> {
     pub param_types: &'a [FieldType],
 }
 
+/// The types of an execution's parameter values: what a client binds decides, not the place where it is used.
+pub fn param_types(eval: &rutile_expr::EvalContext) -> Vec<FieldType> {
+    use rutile_expr::types::field_type::LENGTH_UNSPECIFIED;
+    use rutile_expr::types::{Collation, Datum, MysqlType};
+    let ty = |value: &Datum| match value {
+        Datum::Null => FieldType::null(),
+        Datum::Int(_) => FieldType::bigint(),
+        Datum::UInt(_) => FieldType::bigint_unsigned(),
+        Datum::Double(_) => FieldType::double(),
+        Datum::Decimal(value) => FieldType::decimal(value.precision(), value.scale()),
+        Datum::String(_) => FieldType::varchar(LENGTH_UNSPECIFIED, eval.connection_collation),
+        Datum::Bytes(_) => FieldType::varchar(LENGTH_UNSPECIFIED, Collation::Binary),
+        Datum::Time(_) => FieldType::new(MysqlType::DateTime).with_decimals(6),
+        Datum::Duration(_) => FieldType::time(6),
+    };
+    eval.params.iter().map(ty).collect()
+}
+
 /// The plan of a statement that has one: queries, statements that change rows, EXPLAIN of them.
 pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> Result<Plan> {
     let ast::Statement::Explain(explain) = statement else {
@@ -57,7 +75,7 @@ pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
     let columns = titles(explain.analyze).iter().enumerate().map(|(id, title)| OutputColumn::computed(id, *title, text()));
     let schema = Schema::new(columns.collect());
     let body = PlanBody::Explain(ExplainPlan { analyze: explain.analyze, target, schema });
-    Ok(Plan { body, subqueries: Vec::new(), params, cacheable: false })
+    Ok(Plan { body, subqueries: Vec::new(), params: ctx.param_types.to_vec(), cacheable: false })
 }
 
 /// Binds a query or a statement that changes rows.
@@ -71,6 +89,7 @@ pub fn bind(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
         ast::Statement::Do(exprs) => LogicalStatement::Query(binder.bind_do(exprs)?),
         other => return Err(Error::internal(format!("no plan for {other:?}"))),
     };
+    let params = ctx.param_types.to_vec();
     Ok(Bound { statement, subqueries: binder.subqueries, params, cacheable: binder.cacheable })
 }
 

@@ -26,8 +26,9 @@ impl Binder<'_> {
         if self.depth >= QUERY_DEPTH_MAX {
             return Err(Error::TooDeep);
         }
-        if query.into.is_some() {
-            return Err(Error::not_supported("SELECT ... INTO"));
+        // The session takes the rows of an outermost INTO.
+        if query.into.is_some() && (self.depth > 0 || outer.is_some()) {
+            return Err(Error::WrongUsage { left: "INTO".to_owned(), right: "subquery".to_owned() });
         }
         let ctes_before = self.ctes.len();
         if let Some(with) = &query.with {

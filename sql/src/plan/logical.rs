@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rutile_expr::Expr;
+use rutile_expr::types::FieldType;
 
 use super::schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 use crate::catalog::model::TableInfo;
@@ -206,7 +207,7 @@ pub enum LogicalStatement {
 pub struct Bound {
     pub statement: LogicalStatement,
     pub subqueries: Vec<LogicalSubquery>,
-    pub params: usize,
+    pub params: Vec<FieldType>,
     /// See [`super::Plan::cacheable`].
     pub cacheable: bool,
 }

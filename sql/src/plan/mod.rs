@@ -13,14 +13,17 @@ pub use logical::LogicalPlan;
 pub use physical::{PhysicalNode, PhysicalPlan};
 pub use schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 
+use rutile_expr::types::field_type::Family;
+use rutile_expr::types::{Datum, FieldType};
+
 /// A bound and optimized statement: immutable, shared between the executions of a prepared statement.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub body: PlanBody,
     /// Run in this order before the body; each stores its value in a parameter slot the body's expressions read.
     pub subqueries: Vec<SubqueryPlan>,
-    /// How many parameters (`?`) the statement has; the slots of `subqueries` follow them.
-    pub params: usize,
+    /// The types the parameters (`?`) had when it was made; the slots of `subqueries` follow them.
+    pub params: Vec<FieldType>,
     /// False when the plan embeds something of this very execution (a folded `NOW()`, a user variable): it must not be cached.
     pub cacheable: bool,
 }
@@ -60,6 +63,22 @@ pub enum SubqueryKind {
 }
 
 impl Plan {
+    /// Whether the plan serves these parameter values: they are of the kinds it was made for.
+    pub fn accepts(&self, values: &[Datum]) -> bool {
+        let fits = |(ty, value): (&FieldType, &Datum)| match value {
+            Datum::Null => true,
+            Datum::Int(_) => ty.family() == Family::Int && !ty.unsigned,
+            Datum::UInt(_) => ty.family() == Family::Int && ty.unsigned,
+            Datum::Double(_) => ty.family() == Family::Double,
+            Datum::Decimal(value) => *ty == FieldType::decimal(value.precision(), value.scale()),
+            Datum::String(_) => ty.is_string() && !ty.is_binary_string(),
+            Datum::Bytes(_) => ty.is_binary_string(),
+            Datum::Time(_) => ty.family() == Family::Time,
+            Datum::Duration(_) => ty.family() == Family::Duration,
+        };
+        self.params.len() == values.len() && self.params.iter().zip(values).all(fits)
+    }
+
     /// The result set's columns; empty for statements that answer OK.
     pub fn schema(&self) -> SchemaRef {
         match &self.body {

@@ -149,7 +149,7 @@ impl Session {
         let in_transaction = self.open.is_some();
         let prepared = self.prepared.get(id, "mysqld_stmt_execute")?;
         if let Some((key, plan)) = &prepared.plan {
-            if key.holds(ctx, in_transaction) {
+            if key.holds(ctx, in_transaction) && plan.accepts(&ctx.eval.params) {
                 return Ok(Arc::clone(plan));
             }
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::binder::{BindContext, bind};
+use crate::binder::{self, BindContext};
 use crate::context::{Output, StatementContext};
+use crate::executor;
 use crate::parser::ast::{LoadData, Statement};
 use crate::plan::Plan;
 use crate::{Error, Result};
@@ -22,11 +23,11 @@ impl Catalog {
 }
 
 pub fn plan(statement: &Statement, params: usize, ctx: &StatementContext) -> Result<Plan> {
-    let _ = bind(statement, params, BindContext { statement: ctx, param_types: &[] })?;
-    Err(Error::not_supported("x"))
+    let param_types = binder::param_types(&ctx.eval);
+    binder::plan(statement, params, BindContext { statement: ctx, param_types: &param_types })
 }
-pub async fn execute(_: &Plan, _: &Arc<StatementContext>) -> Result<Output> {
-    Err(Error::not_supported("x"))
+pub async fn execute(plan: &Plan, ctx: &Arc<StatementContext>) -> Result<Output> {
+    executor::execute(plan, ctx).await
 }
 pub async fn show(_: &Statement, _: &Arc<StatementContext>) -> Result<Output> {
     Err(Error::not_supported("x"))
@@ -34,8 +35,8 @@ pub async fn show(_: &Statement, _: &Arc<StatementContext>) -> Result<Output> {
 pub async fn ddl(_: &Statement, _: &Arc<StatementContext>) -> Result<()> {
     Err(Error::not_supported("x"))
 }
-pub async fn load_data(_: &LoadData, _: &Arc<StatementContext>) -> Result<()> {
-    Err(Error::not_supported("x"))
+pub async fn load_data(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()> {
+    executor::load_data::execute(load, ctx).await
 }
 pub fn commit_error(error: rutile_client::Error, _: &InfoSchema) -> Error {
     error.into()
