@@ -101,11 +101,13 @@ impl Session {
         ctx: &Arc<StatementContext>,
     ) -> Result<QueryResult> {
         if let Statement::LoadData(load) = &**statement {
+            self.check_statement(statement)?;
             super::glue::load_data(load, ctx).await?;
             self.end_execution(ctx).await?;
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
         let plan = self.plan(statement, request, ctx)?;
+        self.check_plan(&plan)?;
         let (schema, rows) = match super::glue::execute(&plan, ctx).await? {
             Output::Rows { schema, rows } => (schema, rows),
             Output::Done => {
@@ -163,7 +165,7 @@ impl Session {
         if !ctx.txn.is_explicit() {
             if let Some(txn) = ctx.txn.begun_transaction() {
                 if let Err(error) = txn.commit().await {
-                    return Err(super::glue::commit_error(error, &ctx.schema));
+                    return Err(super::glue::commit_error(error));
                 }
             }
         }

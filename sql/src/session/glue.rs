@@ -1,43 +1,27 @@
-//! Where the session meets the rooms below it: planning, execution, SHOW, schema changes.
+//! Where the session meets the rooms below it.
 
-use std::sync::Arc;
-
-use crate::binder::{self, BindContext};
-use crate::context::{Output, StatementContext};
-use crate::executor;
-use crate::parser::ast::{LoadData, Statement};
+use crate::Error;
+use crate::Result;
+use crate::binder::BindContext;
+use crate::context::StatementContext;
+use crate::parser::ast::Statement;
 use crate::plan::Plan;
-use crate::{Error, Result};
 
-pub use crate::catalog::model::InfoSchema;
-
-pub struct Catalog;
-impl Catalog {
-    pub async fn start(_: rutile_client::Client) -> Result<Arc<Catalog>> {
-        Ok(Arc::new(Catalog))
-    }
-    pub fn snapshot(&self) -> Arc<InfoSchema> {
-        Arc::default()
-    }
-    pub fn stop(&self) {}
-}
-
+/// Binds and optimizes a statement.
 pub fn plan(statement: &Statement, params: usize, ctx: &StatementContext) -> Result<Plan> {
-    let param_types = binder::param_types(&ctx.eval);
-    binder::plan(statement, params, BindContext { statement: ctx, param_types: &param_types })
+    crate::binder::plan(statement, params, BindContext { statement: ctx, param_types: &[] })
 }
-pub async fn execute(plan: &Plan, ctx: &Arc<StatementContext>) -> Result<Output> {
-    executor::execute(plan, ctx).await
+
+/// What a failed commit says to the client. A key that turned out to exist is a conflict here: run again, the statement
+/// finds the row and names its key.
+pub fn commit_error(error: rutile_client::Error) -> Error {
+    match error {
+        rutile_client::Error::AlreadyExists { .. } => Error::WriteConflict { detail: error.to_string() },
+        other => other.into(),
+    }
 }
-pub async fn show(_: &Statement, _: &Arc<StatementContext>) -> Result<Output> {
-    Err(Error::not_supported("x"))
-}
-pub async fn ddl(_: &Statement, _: &Arc<StatementContext>) -> Result<()> {
-    Err(Error::not_supported("x"))
-}
-pub async fn load_data(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()> {
-    executor::load_data::execute(load, ctx).await
-}
-pub fn commit_error(error: rutile_client::Error, _: &InfoSchema) -> Error {
-    error.into()
+
+/// Runs SHOW and DESCRIBE.
+pub async fn show(_: &Statement, _: &StatementContext) -> Result<crate::context::Output> {
+    Err(Error::not_supported("SHOW"))
 }

@@ -3,6 +3,7 @@
 //! The connection hands over parsed statements one by one ([`Session::execute`]). The answer is either OK or rows; rows are
 //! computed while they are sent, so the statement ends, and an autocommit one commits, in [`Session::finish_rows`].
 
+mod access;
 mod accounts;
 mod execution;
 pub mod glue;

@@ -46,6 +46,7 @@ impl Session {
             }
             Statement::Show(_) | Statement::Describe { .. } => {
                 let ctx = self.statement_context(&request, false, cancel);
+                self.check_statement(&statement)?;
                 let output = super::glue::show(&statement, &ctx).await?;
                 Ok(self.answer(output, ctx))
             }
@@ -121,6 +122,7 @@ impl Session {
         statement: &Statement,
         ctx: &Arc<StatementContext>,
     ) -> Result<QueryResult> {
+        self.check_statement(statement)?;
         if self.settings().read_only {
             return Err(Error::ReadOnlyTransaction);
         }
@@ -195,7 +197,7 @@ impl Session {
         match self.open.take() {
             Some(open) => match open.commit().await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(super::glue::commit_error(error, &self.instance.catalog.snapshot())),
+                Err(error) => Err(super::glue::commit_error(error))),
             },
             None => Ok(()),
         }
