@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::session::glue::Catalog;
+use crate::catalog::Catalog;
 use crate::session::instance::Instance;
 use auth::AuthState;
 

@@ -102,13 +102,13 @@ impl Session {
     ) -> Result<QueryResult> {
         if let Statement::LoadData(load) = &**statement {
             self.check_statement(statement)?;
-            super::glue::load_data(load, ctx).await?;
+            crate::executor::load_data::execute(load, ctx).await?;
             self.end_execution(ctx).await?;
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
         let plan = self.plan(statement, request, ctx)?;
         self.check_plan(&plan)?;
-        let (schema, rows) = match super::glue::execute(&plan, ctx).await? {
+        let (schema, rows) = match crate::executor::execute(&plan, ctx).await? {
             Output::Rows { schema, rows } => (schema, rows),
             Output::Done => {
                 self.end_execution(ctx).await?;

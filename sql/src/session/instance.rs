@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use rutile_client::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::glue::Catalog;
+use crate::catalog::Catalog;
 use super::privilege::Accounts;
 use super::variables::{Value, Values};
 use crate::config::Config;

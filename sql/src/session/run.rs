@@ -45,8 +45,8 @@ impl Session {
                 Box::pin(self.dispatch(inner, request, cancel)).await
             }
             Statement::Show(_) | Statement::Describe { .. } => {
-                let ctx = self.statement_context(&request, false, cancel);
                 self.check_statement(&statement)?;
+                let ctx = self.statement_context(&request, false, cancel);
                 let output = super::glue::show(&statement, &ctx).await?;
                 Ok(self.answer(output, ctx))
             }
@@ -126,7 +126,7 @@ impl Session {
         if self.settings().read_only {
             return Err(Error::ReadOnlyTransaction);
         }
-        super::glue::ddl(statement, ctx).await?;
+        crate::ddl::execute(statement, ctx, &self.instance.catalog).await?;
         if let Statement::DropDatabase(drop) = statement {
             if self.database.as_ref().is_some_and(|current| current.eq_ignore_ascii_case(&drop.name)) {
                 self.database = None;
@@ -197,7 +197,7 @@ impl Session {
         match self.open.take() {
             Some(open) => match open.commit().await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(super::glue::commit_error(error))),
+                Err(error) => Err(super::glue::commit_error(error)),
             },
             None => Ok(()),
         }
