@@ -157,11 +157,6 @@ impl PacketIo {
         &mut self.out
     }
 
-    /// Takes back the packet begun last, as if it had never been started.
-    pub fn abandon_packet(&mut self) {
-        self.out.truncate(self.packet_start);
-    }
-
     /// Ends the packet begun last: writes its header, splitting payloads of 16 MiB and more.
     pub fn end_packet(&mut self) {
         let start = self.packet_start;

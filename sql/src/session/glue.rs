@@ -9,7 +9,8 @@ use crate::plan::Plan;
 
 /// Binds and optimizes a statement.
 pub fn plan(statement: &Statement, params: usize, ctx: &StatementContext) -> Result<Plan> {
-    crate::binder::plan(statement, params, BindContext { statement: ctx, param_types: &[] })
+    let param_types = crate::binder::param_types(&ctx.eval);
+    crate::binder::plan(statement, params, BindContext { statement: ctx, param_types: &param_types })
 }
 
 /// What a failed commit says to the client. A key that turned out to exist is a conflict here: run again, the statement
