@@ -81,6 +81,8 @@ errors! {
     FileNotFound { path: String, reason: String } => 29u16, "HY000", "File '{path}' not found ({reason})";
     SecureFilePrivilege => 1290u16, "HY000", "The MySQL server is running with the --secure-file-priv option so it cannot execute this statement";
 
+    NoBinaryLogging => 1381u16, "HY000", "You are not using binary logging";
+
     // Prepared statements and cursors.
     UnknownStatement { handler: String, operation: &'static str } => 1243u16, "HY000", "Unknown prepared statement handler ({handler}) given to {operation}";
     NotPreparable => 1295u16, "HY000", "This command is not supported in the prepared statement protocol yet";

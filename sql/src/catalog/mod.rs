@@ -1,6 +1,7 @@
 //! Databases, tables, columns and indexes: the model, its stored form and its versioned snapshot.
 
 mod bootstrap;
+pub mod describe;
 pub mod infoschema;
 mod meta;
 pub mod model;

@@ -23,6 +23,6 @@ pub fn commit_error(error: rutile_client::Error) -> Error {
 }
 
 /// Runs SHOW and DESCRIBE.
-pub async fn show(_: &Statement, _: &StatementContext) -> Result<crate::context::Output> {
-    Err(Error::not_supported("SHOW"))
+pub fn show(statement: &Statement, ctx: &std::sync::Arc<StatementContext>) -> Result<crate::context::Output> {
+    super::show::show(statement, ctx)
 }
