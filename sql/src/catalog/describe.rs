@@ -8,13 +8,18 @@ use super::model::{ColumnDefault, ColumnInfo, IndexInfo, TableInfo};
 pub fn column_key(table: &TableInfo, offset: usize) -> &'static str {
     let public = || table.indexes.iter().filter(|index| index.state.is_public());
     let promoted = public().find(|index| {
-        index.unique && index.columns.iter().all(|part| table.columns[part.offset].ty.not_null && part.prefix.is_none())
+        index.unique
+            && index
+                .columns
+                .iter()
+                .all(|part| table.columns[part.offset].ty.not_null && part.prefix.is_none())
     });
     let primary = table.primary().filter(|index| index.state.is_public()).or(promoted);
     if primary.is_some_and(|index| index.columns.iter().any(|part| part.offset == offset)) {
         return "PRI";
     }
-    let leads = |index: &&std::sync::Arc<IndexInfo>| index.columns.first().is_some_and(|part| part.offset == offset);
+    let leads =
+        |index: &&std::sync::Arc<IndexInfo>| index.columns.first().is_some_and(|part| part.offset == offset);
     if public().filter(leads).any(|index| index.unique && index.columns.len() == 1) {
         return "UNI";
     }
@@ -22,7 +27,11 @@ pub fn column_key(table: &TableInfo, offset: usize) -> &'static str {
 }
 
 fn now_text(ty: &FieldType) -> String {
-    if ty.decimals > 0 { format!("CURRENT_TIMESTAMP({})", ty.decimals) } else { "CURRENT_TIMESTAMP".to_string() }
+    if ty.decimals > 0 {
+        format!("CURRENT_TIMESTAMP({})", ty.decimals)
+    } else {
+        "CURRENT_TIMESTAMP".to_string()
+    }
 }
 
 fn bits_text(bytes: &[u8]) -> String {
@@ -142,7 +151,9 @@ fn default_clause(column: &ColumnInfo) -> String {
         ColumnDefault::None => String::new(),
         ColumnDefault::Null if column.ty.not_null || blob || column.generated.is_some() => String::new(),
         ColumnDefault::Null => " DEFAULT NULL".to_string(),
-        ColumnDefault::Value(bytes) if column.ty.tp == MysqlType::Bit => format!(" DEFAULT {}", bits_text(bytes)),
+        ColumnDefault::Value(bytes) if column.ty.tp == MysqlType::Bit => {
+            format!(" DEFAULT {}", bits_text(bytes))
+        }
         ColumnDefault::Value(bytes) => format!(" DEFAULT {}", literal(&String::from_utf8_lossy(bytes))),
         ColumnDefault::CurrentTimestamp => format!(" DEFAULT {}", now_text(&column.ty)),
         ColumnDefault::Expr(text) => format!(" DEFAULT ({text})"),
@@ -210,7 +221,8 @@ fn index_line(table: &TableInfo, index: &IndexInfo) -> String {
 
 /// The statement that SHOW CREATE TABLE prints; `next_auto_increment` is left out when it is below 2.
 pub fn create_table(table: &TableInfo, next_auto_increment: u64) -> String {
-    let mut lines: Vec<String> = table.public_columns().map(|(_, column)| column_line(table, column)).collect();
+    let mut lines: Vec<String> =
+        table.public_columns().map(|(_, column)| column_line(table, column)).collect();
     lines.extend(shown_indexes(table).into_iter().map(|index| index_line(table, index)));
     for key in &table.foreign_keys {
         let names = |names: &[String]| names.iter().map(|n| quoted(n)).collect::<Vec<_>>().join(",");
@@ -248,4 +260,3 @@ pub fn create_table(table: &TableInfo, next_auto_increment: u64) -> String {
     }
     text
 }
-

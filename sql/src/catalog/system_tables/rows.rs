@@ -39,7 +39,12 @@ const CHARSETS: [Charset; 5] =
 
 pub(super) fn character_sets(_: &StatementContext) -> Vec<Row> {
     let row = |c: &Charset| {
-        vec![s(c.name()), s(c.default_collation().name()), s(c.description()), u(u64::from(c.char_bytes_max()))]
+        vec![
+            s(c.name()),
+            s(c.default_collation().name()),
+            s(c.description()),
+            u(u64::from(c.char_bytes_max())),
+        ]
     };
     CHARSETS.iter().map(row).collect()
 }
@@ -55,7 +60,15 @@ pub(super) fn collations(_: &StatementContext) -> Vec<Row> {
         let default = if c.is_default() { "Yes" } else { "" };
         let pad = if c.pads_space() { "PAD SPACE" } else { "NO PAD" };
         let sort_len = if c.name().contains("0900_ai") { 0 } else { 1 };
-        vec![s(c.name()), s(c.charset().name()), u(u64::from(c.id())), s(default), s("Yes"), u(sort_len), s(pad)]
+        vec![
+            s(c.name()),
+            s(c.charset().name()),
+            u(u64::from(c.id())),
+            s(default),
+            s("Yes"),
+            u(sort_len),
+            s(pad),
+        ]
     };
     sorted_collations().into_iter().map(row).collect()
 }
@@ -64,12 +77,16 @@ pub(super) fn applicability(_: &StatementContext) -> Vec<Row> {
     sorted_collations().into_iter().map(|c| vec![s(c.name()), s(c.charset().name())]).collect()
 }
 
-fn each_table<'a>(ctx: &'a StatementContext) -> impl Iterator<Item = (&'a Arc<DatabaseInfo>, &'a Arc<TableInfo>)> {
+fn each_table<'a>(
+    ctx: &'a StatementContext,
+) -> impl Iterator<Item = (&'a Arc<DatabaseInfo>, &'a Arc<TableInfo>)> {
     ctx.schema.databases().flat_map(|entry| entry.tables.values().map(move |table| (&entry.info, table)))
 }
 
 /// Every table that keeps rows.
-fn each_base<'a>(ctx: &'a StatementContext) -> impl Iterator<Item = (&'a Arc<DatabaseInfo>, &'a Arc<TableInfo>)> {
+fn each_base<'a>(
+    ctx: &'a StatementContext,
+) -> impl Iterator<Item = (&'a Arc<DatabaseInfo>, &'a Arc<TableInfo>)> {
     each_table(ctx).filter(|(_, table)| table.kind == TableKind::Base)
 }
 
@@ -207,7 +224,13 @@ pub(super) fn tables(ctx: &StatementContext) -> Vec<Row> {
             Datum::Null,
             if base { s(table.collation.name()) } else { Datum::Null },
             Datum::Null,
-            s(table.options.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ").to_lowercase()),
+            s(table
+                .options
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect::<Vec<_>>()
+                .join(" ")
+                .to_lowercase()),
             s(&table.comment),
         ]
     };
@@ -313,7 +336,10 @@ pub(super) fn referential_constraints(ctx: &StatementContext) -> Vec<Row> {
 pub(super) fn check_constraints(ctx: &StatementContext) -> Vec<Row> {
     each_base(ctx)
         .flat_map(|(db, table)| {
-            table.checks.iter().map(move |check| vec![def(), s(&db.name), s(&check.name), s(format!("({})", check.expr))])
+            table
+                .checks
+                .iter()
+                .map(move |check| vec![def(), s(&db.name), s(&check.name), s(format!("({})", check.expr))])
         })
         .collect()
 }
@@ -322,4 +348,3 @@ pub(super) fn user_privileges(ctx: &StatementContext) -> Vec<Row> {
     let (user, host) = ctx.environment.current_user();
     vec![vec![s(format!("'{user}'@'{host}'")), def(), s("USAGE"), s("NO")]]
 }
-

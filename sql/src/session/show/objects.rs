@@ -16,7 +16,10 @@ fn database<'a>(ctx: &'a StatementContext, name: &str) -> Result<&'a DatabaseEnt
     ctx.schema.database(name).ok_or_else(|| Error::BadDb { db: name.to_string() })
 }
 
-fn table<'a>(ctx: &'a StatementContext, name: &ObjectName) -> Result<(&'a DatabaseEntry, &'a Arc<TableInfo>)> {
+fn table<'a>(
+    ctx: &'a StatementContext,
+    name: &ObjectName,
+) -> Result<(&'a DatabaseEntry, &'a Arc<TableInfo>)> {
     let (db, table) = table_name(name, ctx)?;
     let entry = database(ctx, db)?;
     let unknown = || Error::NoSuchTable { db: entry.info.name.clone(), table: table.to_string() };
@@ -78,7 +81,14 @@ pub(super) fn columns(ctx: &StatementContext, name: &ObjectName, full: bool) -> 
         )
     } else {
         Listing::new(
-            &[("Field", NAME), ("Type", TEXT), ("Null", NAME), ("Key", NAME), ("Default", TEXT), ("Extra", NAME)],
+            &[
+                ("Field", NAME),
+                ("Type", TEXT),
+                ("Null", NAME),
+                ("Key", NAME),
+                ("Default", TEXT),
+                ("Extra", NAME),
+            ],
             rows,
         )
     })

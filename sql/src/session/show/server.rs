@@ -29,7 +29,12 @@ pub(super) fn status(ctx: &StatementContext, given: Option<VarScope>) -> Listing
     pairs(ctx.environment.status(scope(given)))
 }
 
-pub(super) fn remarks(ctx: &StatementContext, count: bool, limit: Option<(u64, u64)>, errors: bool) -> Listing {
+pub(super) fn remarks(
+    ctx: &StatementContext,
+    count: bool,
+    limit: Option<(u64, u64)>,
+    errors: bool,
+) -> Listing {
     let remarks = ctx.environment.remarks().into_iter().filter(|r| !errors || r.level == Level::Error);
     if count {
         let title = if errors { "@@session.error_count" } else { "@@session.warning_count" };
@@ -103,7 +108,12 @@ pub(super) fn engines() -> Listing {
 pub(super) fn character_sets() -> Listing {
     let all = [Charset::Ascii, Charset::Binary, Charset::Latin1, Charset::Utf8mb3, Charset::Utf8mb4];
     let row = |c: &Charset| {
-        vec![s(c.name()), s(c.description()), s(c.default_collation().name()), u(u64::from(c.char_bytes_max()))]
+        vec![
+            s(c.name()),
+            s(c.description()),
+            s(c.default_collation().name()),
+            u(u64::from(c.char_bytes_max())),
+        ]
     };
     Listing::new(
         &[("Charset", NAME), ("Description", NAME), ("Default collation", NAME), ("Maxlen", UINT)],
@@ -118,7 +128,15 @@ pub(super) fn collations() -> Listing {
         let default = if c.is_default() { "Yes" } else { "" };
         let pad = if c.pads_space() { "PAD SPACE" } else { "NO PAD" };
         let sort_len = u64::from(!c.name().contains("0900_ai"));
-        vec![s(c.name()), s(c.charset().name()), u(u64::from(c.id())), s(default), s("Yes"), u(sort_len), s(pad)]
+        vec![
+            s(c.name()),
+            s(c.charset().name()),
+            u(u64::from(c.id())),
+            s(default),
+            s("Yes"),
+            u(sort_len),
+            s(pad),
+        ]
     };
     Listing::new(
         &[
