@@ -8,7 +8,7 @@
 //! 4. [`binder`] gives names, types and collations, and makes a logical plan of [`plan`];
 //! 5. [`optimizer`] chooses access paths and joins, and makes a physical plan;
 //! 6. [`executor`] runs it over batches of Arrow columns, reading and writing through [`table`] and the transaction;
-//! 7. [`ddl`] does the same for schema changes, over [`catalog`];
+//! 7. [`ddl`] does the same for schema changes, over [`catalog`], and [`show`] prints what is there;
 //! 8. [`server`] encodes the batches' cells straight into the connection's out buffer.
 //!
 //! All state lives in the key-value cluster, reached through `rutile_client`; any number of these servers run side by side.
@@ -25,6 +25,7 @@ pub mod parser;
 pub mod plan;
 pub mod server;
 pub mod session;
+pub mod show;
 pub mod table;
 
 pub use context::{Output, Rows, StatementContext};

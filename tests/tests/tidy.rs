@@ -12,6 +12,7 @@ const FLOORS: &[(&str, &[(&str, u8)])] = &[
         &[
             ("server", 10),
             ("session", 9),
+            ("show", 8),
             ("binder", 7),
             ("optimizer", 6),
             ("executor", 5),

@@ -5,6 +5,7 @@ pub mod describe;
 pub mod infoschema;
 mod meta;
 pub mod model;
+pub mod show_create;
 pub mod system_tables;
 
 pub use infoschema::Catalog;

@@ -186,6 +186,9 @@ pub struct ColumnInfo {
     pub generated: Option<GeneratedColumn>,
     pub comment: String,
     pub invisible: bool,
+    /// A character set or collation was written for it: SHOW CREATE TABLE repeats it even if it is the table's.
+    #[serde(default)]
+    pub explicit_collation: bool,
     pub state: SchemaState,
 }
 

@@ -44,6 +44,7 @@ pub fn build(def: &ColumnDef, id: ColumnId, table: Collation, ctx: &EvalContext)
             generated: None,
             comment: String::new(),
             invisible: false,
+            explicit_collation: collate.is_some() || def.ty.charset.is_some() || def.ty.collate.is_some() || def.ty.binary,
             state: SchemaState::Public,
         },
         primary: false,

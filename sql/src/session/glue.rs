@@ -23,6 +23,6 @@ pub fn commit_error(error: rutile_client::Error) -> Error {
 }
 
 /// Runs SHOW and DESCRIBE.
-pub fn show(statement: &Statement, ctx: &std::sync::Arc<StatementContext>) -> Result<crate::context::Output> {
-    super::show::show(statement, ctx)
+pub async fn show(statement: &Statement, ctx: &StatementContext) -> Result<crate::context::Output> {
+    crate::show::execute(statement, ctx).await
 }
