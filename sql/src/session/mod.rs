@@ -13,7 +13,6 @@ pub mod prepared;
 pub mod privilege;
 mod run;
 mod set;
-mod show;
 pub mod state;
 pub mod transaction;
 pub mod variable_table;

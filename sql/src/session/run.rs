@@ -47,7 +47,7 @@ impl Session {
             Statement::Show(_) | Statement::Describe { .. } => {
                 self.check_statement(&statement)?;
                 let ctx = self.statement_context(&request, false, cancel);
-                let output = super::glue::show(&statement, &ctx)?;
+                let output = super::glue::show(&statement, &ctx).await?;
                 Ok(self.answer(output, ctx))
             }
             _ => {
