@@ -32,6 +32,9 @@ pub enum Error {
     /// A text that is no value of this type at all.
     #[error("Incorrect {kind} value: '{value}'")]
     IncorrectValue { kind: &'static str, value: String },
+    /// A number literal beyond DOUBLE.
+    #[error("Illegal {kind} '{value}' value found during parsing")]
+    IllegalLiteral { kind: &'static str, value: String },
     /// A literal such as DATE'…' that is not valid.
     #[error("Incorrect {kind} value: '{value}'")]
     WrongLiteral { kind: &'static str, value: String },
@@ -155,6 +158,7 @@ impl Error {
                 (1292, "22007")
             }
             E::IncorrectColumn { .. } => (1366, "HY000"),
+            E::IllegalLiteral { .. } => (1367, "22007"),
             E::WrongLiteral { .. } => (1525, "HY000"),
             E::WrongValueForFunction { .. } => (1411, "HY000"),
             E::DataOutOfRange { .. } => (1690, "22003"),

@@ -234,7 +234,7 @@ impl Expr {
         if text.bytes().any(|b| matches!(b, b'e' | b'E')) {
             let value: f64 = text.parse().map_err(|_| Error::Internal(format!("not a number: {text}")))?;
             if !value.is_finite() {
-                return Err(Error::IncorrectValue { kind: "DOUBLE", value: text.to_string() });
+                return Err(Error::IllegalLiteral { kind: "double", value: text.to_string() });
             }
             let field_type = FieldType::double().with_not_null(true);
             return Ok(Expr::Literal { value: Datum::Double(value), field_type });

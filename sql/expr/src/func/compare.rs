@@ -70,6 +70,10 @@ fn is_hex_literal(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal { value: Datum::Bytes(_), field_type } if field_type.unsigned)
 }
 
+fn is_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column { .. })
+}
+
 fn is_number(expr: &Expr) -> bool {
     expr.field_type().is_numeric()
 }
@@ -103,8 +107,14 @@ fn compare_as(ctx: &EvalContext, a: &Expr, b: &Expr, name: &str) -> Result<Compa
         }
         (Family::Time, Family::Time | Family::Duration | Family::String | Family::Enum)
         | (Family::Duration | Family::String | Family::Enum, Family::Time) => CompareAs::Time(fsp),
-        (Family::Duration, Family::Duration | Family::String | Family::Enum)
-        | (Family::String | Family::Enum, Family::Duration) => CompareAs::Duration(fsp),
+        (Family::Duration, Family::Duration) => CompareAs::Duration(fsp),
+        // A text is read as TIME beside a column; beside any other TIME it stays a text.
+        (Family::Duration, Family::String | Family::Enum) if is_column(a) => CompareAs::Duration(fsp),
+        (Family::String | Family::Enum, Family::Duration) if is_column(b) => CompareAs::Duration(fsp),
+        (Family::Duration, Family::String | Family::Enum)
+        | (Family::String | Family::Enum, Family::Duration) => {
+            CompareAs::String(coercion::aggregate(ctx, &[a, b], name)?.collation)
+        }
         (Family::Int | Family::Enum, Family::Int | Family::Enum) => CompareAs::Int,
         (Family::Double | Family::String | Family::Json, _)
         | (_, Family::Double | Family::String | Family::Json) => CompareAs::Double,
@@ -280,18 +290,6 @@ fn resolve_in(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Resu
 fn resolve_extreme(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
     let refs: Vec<&Expr> = args.iter().collect();
     let field_type = coercion::common_type(ctx, &refs, entry.function.name)?.with_not_null(false);
-    let all_numbers = args.iter().all(is_number);
-    let has_number = args.iter().any(is_number);
-    let field_type = if has_number && !all_numbers && args.iter().all(|a| !a.field_type().is_temporal()) {
-        // Numbers among texts: the comparison is numeric.
-        if args.iter().any(|a| a.field_type().family() == Family::Null) {
-            field_type
-        } else {
-            FieldType::double()
-        }
-    } else {
-        field_type
-    };
     let collation = field_type.collation;
     let args = args.into_iter().map(|a| registry::cast(a, field_type.clone())).collect();
     Ok(entry.call(args, field_type, collation))

@@ -216,7 +216,7 @@ pub fn convert_arg(ctx: &EvalContext, arg: Expr, kind: Arg, derivation: &Derivat
         Arg::Str => to_string(ctx, arg, Some(derivation.collation)),
         Arg::Time => to_fuzzy_time(arg),
         Arg::Duration => {
-            let fsp = arg.field_type().fsp();
+            let fsp = fsp_of(&arg);
             cast(arg, FieldType::time(fsp))
         }
     }
@@ -306,13 +306,27 @@ pub fn to_string(ctx: &EvalContext, expr: Expr, collation: Option<Collation>) ->
     cast(expr, to)
 }
 
+/// Fractional seconds digits when a value becomes a temporal; a constant text has as many as were written.
+#[must_use]
+pub fn fsp_of(expr: &Expr) -> u8 {
+    match expr {
+        Expr::Literal { value, field_type } if field_type.is_string() => {
+            let text = value.as_str().unwrap_or_default();
+            let fraction =
+                text.rsplit_once('.').map(|(_, f)| f.bytes().take_while(u8::is_ascii_digit).count());
+            fraction.map_or(0, |digits| digits.min(6) as u8)
+        }
+        other => other.field_type().fsp(),
+    }
+}
+
 /// As DATETIME, zeros in the date allowed.
 #[must_use]
 pub fn to_fuzzy_time(expr: Expr) -> Expr {
     if expr.field_type().family() == Family::Time {
         return expr;
     }
-    let fsp = expr.field_type().fsp();
+    let fsp = fsp_of(&expr);
     let func = &super::cast::FUZZY_TIME;
     let field_type = FieldType::datetime(fsp);
     Expr::Call(Box::new(Call { func, args: vec![expr], field_type, collation: Collation::Binary }))

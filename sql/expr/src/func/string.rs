@@ -312,7 +312,7 @@ fn pad(scope: &Scope<'_>, args: &[Datum], function: &'static str, before: bool) 
         return Ok(output(scope, part(&args[0], 0, wanted).to_vec()));
     }
     if count(&args[2]) == 0 {
-        return Ok(output(scope, Vec::new()));
+        return Ok(output(scope, bytes(&args[0]).to_vec()));
     }
     limited(scope, function, wanted, || {
         let (fill, value) = (filling(&args[2], wanted - have), bytes(&args[0]));

@@ -203,7 +203,7 @@ fn is_datetime_text(text: &str) -> bool {
 }
 
 fn resolve_timediff(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
-    let fsp = args.iter().map(|a| a.field_type().fsp()).max().unwrap_or(0);
+    let fsp = args.iter().map(registry::fsp_of).max().unwrap_or(0);
     let keep =
         |arg: Expr| if arg.field_type().is_temporal() { arg } else { registry::to_string(ctx, arg, None) };
     let args = args.into_iter().map(keep).collect();
@@ -248,7 +248,7 @@ fn timediff(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
 fn resolve_addtime(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
     let [base, amount] = <[Expr; 2]>::try_from(args)
         .map_err(|_| Error::WrongParamCount { function: entry.function.name.into() })?;
-    let amount_fsp = amount.field_type().fsp();
+    let amount_fsp = registry::fsp_of(&amount);
     let amount = registry::cast(amount, FieldType::time(6));
     let from = base.field_type();
     let fsp = from.fsp().max(amount_fsp);
@@ -279,23 +279,12 @@ fn addtime(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
 }
 
 fn resolve_timestamp(_: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
-    let fsp = args.iter().map(written_fsp).max().unwrap_or(0);
+    let fsp = args.iter().map(registry::fsp_of).max().unwrap_or(0);
     let mut args = args.into_iter();
     let base = args.next().unwrap_or_else(Expr::null);
     let mut converted = vec![registry::cast(base, FieldType::datetime(6))];
     converted.extend(args.map(|a| registry::cast(a, FieldType::time(6))));
     Ok(entry.call(converted, FieldType::datetime(fsp), Collation::Binary))
-}
-
-/// Fractional digits of an argument; a literal text has as many as were written.
-fn written_fsp(expr: &Expr) -> u8 {
-    match expr {
-        Expr::Literal { value, .. } if value.as_bytes().is_some() => {
-            let text = value.as_str().unwrap_or_default();
-            text.rsplit_once('.').map_or(0, |(_, fraction)| fraction.len().min(6) as u8)
-        }
-        other => other.field_type().fsp(),
-    }
 }
 
 fn timestamp(_: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
@@ -401,7 +390,7 @@ fn resolve_unix_timestamp(_: &EvalContext, entry: &'static Entry, args: Vec<Expr
     let Some(arg) = args.into_iter().next() else {
         return Ok(entry.call(Vec::new(), FieldType::bigint(), Collation::Binary));
     };
-    let fsp = written_fsp(&arg);
+    let fsp = registry::fsp_of(&arg);
     let arg = registry::to_fuzzy_time(arg);
     let field_type =
         if fsp == 0 { FieldType::bigint() } else { FieldType::decimal(12 + u32::from(fsp), fsp) };

@@ -246,8 +246,9 @@ pub fn to_duration(ctx: &EvalContext, value: &Datum, from: &FieldType, fsp: u8) 
         }
         _ => {
             let number = to_decimal(ctx, value, from)?;
-            let mut parsed = time_parse::duration_of_number(number.truncate(0).to_i64().0);
-            if let Some(p) = parsed.as_mut().filter(|p| !p.out_of_range) {
+            let mut parsed =
+                time_parse::duration_of_number(number.truncate(0).to_i64().0).filter(|p| !p.out_of_range);
+            if let Some(p) = parsed.as_mut() {
                 let micros = i64::from(fraction_micros(&number));
                 p.value.0 += if number.is_negative() { -micros } else { micros };
             }
@@ -335,7 +336,7 @@ fn cast_year(ctx: &EvalContext, value: &Datum, from: &FieldType) -> Result<Datum
         other => to_i64(ctx, other, from)?,
     };
     let is_text = value.as_bytes().is_some();
-    let Some(year) = super::store::year_of_number(number, is_text && to_text(value, from).trim() != "0")
+    let Some(year) = super::store::year_of_number(number, is_text && to_text(value, from).trim().len() != 4)
     else {
         truncated(ctx, "YEAR", to_text(value, from))?;
         return Ok(Datum::Null);

@@ -283,6 +283,7 @@ fn assign_duration(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &
         let error = match converted {
             Some(_) if parsed.is_some_and(|p| p.truncated) => target.truncated(),
             Some(_) => target.out_of_range(),
+            None if !is_text(value, from) => target.out_of_range(),
             None => target.incorrect_temporal("time", to_text(value, from)),
         };
         ctx.bad_value(error)?;

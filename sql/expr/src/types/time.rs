@@ -60,7 +60,8 @@ impl Parts {
 /// Is it a leap year of the Gregorian calendar?
 #[must_use]
 pub fn is_leap(year: u32) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    // Year 0 stands before the calendar: it is a common year.
+    year != 0 && year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
 
 /// Days of a month (1 to 12).
@@ -91,10 +92,10 @@ pub fn day_number(year: u32, month: u32, day: u32) -> i64 {
     days + y / 4 - leap
 }
 
-/// The date of a day number; 0000-00-00 outside 0000-02-28 … 9999-12-31.
+/// The date of a day number; 0000-00-00 outside 0000-01-01 … 9999-12-31.
 #[must_use]
 pub fn date_of_day_number(number: i64) -> (u32, u32, u32) {
-    if !(366..=3_652_424).contains(&number) {
+    if !(1..=3_652_424).contains(&number) {
         return (0, 0, 0);
     }
     let mut year = (number * 100 / 36_525) as u32;
