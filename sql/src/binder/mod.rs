@@ -9,6 +9,8 @@ mod aggregate;
 mod delete;
 mod expr;
 mod from;
+#[cfg(test)]
+mod golden;
 mod insert;
 mod query;
 mod scope;
