@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BindContext, plan};
 use crate::catalog::model::{DatabaseId, DatabaseInfo, InfoSchema, TableId, TableInfo};
 use crate::context::{
-    Effects, Environment, Process, Remark, Settings, StatementContext, StatementTxn, VariableScope,
+    Effects, Environment, Process, Settings, StatementContext, StatementTxn, VariableScope,
 };
 use crate::error::{Error, Result};
 use crate::parser::{ParseOptions, ast, parse_first};
@@ -64,12 +64,12 @@ impl Environment for NoServer {
         Vec::new()
     }
 
-    fn remarks(&self) -> Vec<Remark> {
+    fn remarks(&self) -> Vec<rutile_expr::context::Warning> {
         Vec::new()
     }
 
-    fn grants(&self, _: &str, _: &str) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn current_grants(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn current_user(&self) -> (String, String) {

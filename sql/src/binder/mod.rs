@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::parser::ast;
 use crate::optimizer;
 use crate::plan::explain::titles;
-use crate::plan::logical::{Bound, LogicalPlan, LogicalStatement, LogicalSubquery};
+use crate::plan::logical::{Bound, LimitClause, LogicalPlan, LogicalStatement, LogicalSubquery};
 use crate::plan::schema::{ColumnId, OutputColumn, Schema};
 use crate::plan::{ExplainPlan, Plan, PlanBody};
 use scope::{Clause, ScopeChain};
@@ -84,7 +84,12 @@ pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
 pub fn bind(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> Result<Bound> {
     let mut binder = Binder::new(ctx, params);
     let statement = match statement {
-        ast::Statement::Query(query) => LogicalStatement::Query(binder.bind_query(query, None)?),
+        ast::Statement::Query(query) => {
+            let plan = binder.bind_query(query, None)?;
+            let rows_max = ctx.statement.settings.select_limit_rows;
+            let limit = (rows_max != u64::MAX && query.limit.is_none()).then(|| Expr::int(rows_max as i64));
+            LogicalStatement::Query(query::limited(plan, LimitClause { offset: None, count: limit }))
+        }
         ast::Statement::Insert(insert) => LogicalStatement::Insert(binder.bind_insert(insert)?),
         ast::Statement::Update(update) => LogicalStatement::Update(binder.bind_update(update)?),
         ast::Statement::Delete(delete) => LogicalStatement::Delete(binder.bind_delete(delete)?),

@@ -7,7 +7,7 @@
 
 mod alter;
 pub mod column;
-mod create_table;
+pub mod create_table;
 mod database;
 mod drop;
 mod index;

@@ -41,6 +41,7 @@ fn open_node(plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
         }
         PhysicalNode::HashJoin(join) => super::join::hash_join(join, plan, ctx),
         PhysicalNode::LoopJoin(join) => super::join::loop_join(join, plan, ctx),
+        PhysicalNode::IndexJoin(join) => super::index_join::open(join, plan, ctx),
         PhysicalNode::Aggregate(aggregate) => super::aggregate::open(aggregate, plan, ctx),
         PhysicalNode::Sort { input, keys, limit } => super::sort::open(input, keys, limit.as_ref(), ctx),
         PhysicalNode::Limit { input, limit } => {

@@ -67,17 +67,27 @@ fn join_type(kind: JoinKind) -> JoinType {
 
 /// Conditions over both sides' columns side by side.
 fn join_filter(conditions: &[Expr], left: &PhysicalPlan, right: &PhysicalPlan, ctx: &ExecContext) -> Option<JoinFilter> {
+    condition(conditions, [(left, JoinSide::Left), (right, JoinSide::Right)], ctx)
+}
+
+/// Conditions over the columns of two inputs one after the other, each on its side of the operator.
+pub(super) fn condition(
+    conditions: &[Expr],
+    inputs: [(&PhysicalPlan, JoinSide); 2],
+    ctx: &ExecContext,
+) -> Option<JoinFilter> {
     let all = all_of(conditions, ctx)?;
-    let split = left.schema.len();
+    let [(first, first_side), (second, second_side)] = inputs;
+    let split = first.schema.len();
     let used = all.columns();
     let column = |position: &usize| match position.checked_sub(split) {
-        Some(index) => ColumnIndex { index, side: JoinSide::Right },
-        None => ColumnIndex { index: *position, side: JoinSide::Left },
+        Some(index) => ColumnIndex { index, side: second_side },
+        None => ColumnIndex { index: *position, side: first_side },
     };
-    let (left, right) = (left.schema.arrow(), right.schema.arrow());
+    let (first, second) = (first.schema.arrow(), second.schema.arrow());
     let field = |position: &usize| match position.checked_sub(split) {
-        Some(index) => right.field(index).clone(),
-        None => left.field(*position).clone(),
+        Some(index) => second.field(index).clone(),
+        None => first.field(*position).clone(),
     };
     let schema = ArrowSchema::new(used.iter().map(field).collect::<Vec<_>>());
     let columns = used.iter().map(column).collect();

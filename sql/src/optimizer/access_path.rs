@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use rutile_expr::Expr;
 
-use super::ranges::{KeyColumn, Match, match_key};
+use super::ranges::{KeyColumn, Match, lookup_value, match_key};
 use crate::catalog::model::{HandleKind, IndexInfo, TableInfo};
 use crate::plan::logical::{IndexHintKind, ROWID_OFFSET, Scan, SortKey};
 use crate::plan::physical::PointKey;
-use crate::plan::range::{RangeExpr, RangeOp};
+use crate::plan::range::{AccessConditions, RangeExpr, RangeOp};
 use crate::plan::schema::ColumnId;
 
 /// Rows a table is taken to have.
@@ -185,6 +185,35 @@ pub fn covers(table: &TableInfo, index: &IndexInfo, offsets: &[usize]) -> bool {
     offsets.iter().all(|&offset| {
         if offset == ROWID_OFFSET { table.handle == HandleKind::Hidden } else { in_index(offset) || in_handle(offset) }
     })
+}
+
+/// A key that begins with a column which `conditions` equate with something outside the table: the path to look it up by (its
+/// conditions are a placeholder), and that value. The most selective key wins.
+pub fn lookup(scan: &Scan, conditions: &[Expr]) -> Option<(Path, Expr)> {
+    if scan.is_virtual {
+        return None;
+    }
+    let mut best: Option<(Path, Expr)> = None;
+    let mut offer = |index: Option<Arc<IndexInfo>>, columns: Vec<KeyColumn>, covering: bool, unique: bool| {
+        let Some(first) = columns.first().filter(|column| !column.prefix) else { return };
+        let Some(value) = conditions.iter().find_map(|condition| lookup_value(condition, first)) else { return };
+        let rows = if unique && columns.len() == 1 { 1.0 } else { TABLE_ROWS_GUESS * EQUAL_PART };
+        let cost = rows * if covering { 1.0 } else { LOOKUP_COST_PER_ROW };
+        if best.as_ref().is_some_and(|(path, _)| path.cost <= cost) {
+            return;
+        }
+        let conditions = AccessConditions { columns: vec![vec![RangeExpr::In(Vec::new())]] };
+        let found = Match { conditions, ..Match::default() };
+        best = Some((Path { index, found, covering, ordered: false, desc: false, rows, cost }, value.clone()));
+    };
+    offer(None, handle_columns(scan), true, true);
+    for index in &scan.table.indexes {
+        if index.state.is_public() && !index.invisible && !scan.table.is_clustered(index) && allowed(scan, index) {
+            let covering = covers(&scan.table, index, &scan.offsets) && scan.lock.is_none();
+            offer(Some(Arc::clone(index)), key_columns(scan, index), covering, index.unique);
+        }
+    }
+    best
 }
 
 /// The single key that conditions fix entirely, for a point get; several when one column has a list.

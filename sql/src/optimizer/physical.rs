@@ -8,7 +8,7 @@ use crate::plan::logical::{
     Aggregate, AggregateCall, Apply, Join, JoinKind, LimitClause, LogicalPlan, Scan, SortKey,
 };
 use crate::plan::physical::{
-    AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexLookup, IndexReader, LoopJoin, MemTable,
+    AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexJoin, IndexLookup, IndexReader, LoopJoin, MemTable,
     PhysicalNode, PhysicalPlan, PointGet, TableAccess, TableReader,
 };
 use crate::plan::schema::{Schema, SchemaRef};
@@ -207,12 +207,100 @@ fn apply_node(apply: Apply) -> Result<PhysicalPlan> {
     Ok(PhysicalPlan { node, schema: Schema::new(columns), rows })
 }
 
+/// Above so many outer rows, hashing the whole inner table is cheaper than looking rows up in it.
+const LOOKUP_ROWS_MAX: f64 = 500.0;
+
 fn join_node(join: Join) -> Result<PhysicalPlan> {
-    let kind = join.kind;
-    let (left, _) = node(*join.left, &Wanted::default())?;
-    let (right, _) = node(*join.right, &Wanted::default())?;
+    let Join { kind, left, right, filter, straight, .. } = join;
+    let (left, right) = (*left, *right);
+    if kind == JoinKind::Inner
+        && !straight
+        && let LogicalPlan::Scan(scan) = &left
+        && !matches!(&right, LogicalPlan::Scan(_))
+    {
+        // Inner joins may be turned round, to look up in the table on the left.
+        let outer = node(right, &Wanted::default())?.0;
+        return match index_join(kind, outer, scan, &filter)? {
+            Ok(plan) => Ok(plan),
+            Err(outer) => hash_or_loop(kind, node(left, &Wanted::default())?.0, outer, filter, straight),
+        };
+    }
+    let outer = node(left, &Wanted::default())?.0;
+    let outer = match &right {
+        LogicalPlan::Scan(scan) => match index_join(kind, outer, scan, &filter)? {
+            Ok(plan) => return Ok(plan),
+            Err(outer) => outer,
+        },
+        _ => outer,
+    };
+    hash_or_loop(kind, outer, node(right, &Wanted::default())?.0, filter, straight)
+}
+
+/// Looks the outer rows up in the scanned table; gives the outer plan back when that does not pay.
+fn index_join(
+    kind: JoinKind,
+    outer: PhysicalPlan,
+    scan: &Scan,
+    conditions: &[Expr],
+) -> Result<std::result::Result<PhysicalPlan, PhysicalPlan>> {
+    let possible = matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti);
+    if !possible || outer.rows > LOOKUP_ROWS_MAX || access_path::point_keys(scan).is_some() {
+        return Ok(Err(outer));
+    }
+    let usable = |condition: &&Expr| {
+        let columns = condition.columns();
+        columns.iter().any(|id| outer.schema.contains(*id))
+    };
+    let conditions_on_both: Vec<Expr> = conditions.iter().filter(usable).cloned().collect();
+    let found = access_path::lookup(scan, &conditions_on_both);
+    let Some((path, key)) = found.filter(|(_, key)| key.columns().iter().all(|id| outer.schema.contains(*id))) else {
+        return Ok(Err(outer));
+    };
+    // As it is read otherwise: by its own conditions.
+    let alone = access_path::choose(scan, &[], false);
+    if path.cost * outer.rows > alone.cost {
+        return Ok(Err(outer));
+    }
+    let rows = (outer.rows * path.rows).max(1.0);
+    let access = table_access(scan);
+    let inner = reader(scan.clone(), access, path, &Wanted::default())?.0;
+    let (mut on, mut rest) = (Vec::new(), Vec::new());
+    for condition in conditions {
+        match hash_key(condition, &outer.schema, &inner.schema) {
+            Some((false, pair)) => on.push(pair),
+            _ => rest.push(condition.clone()),
+        }
+    }
+    if on.is_empty() {
+        return Ok(Err(outer));
+    }
+    let both = Schema::new(outer.schema.columns.iter().chain(&inner.schema.columns).cloned().collect());
+    let filter = place_all(rest, &both)?;
+    let key = place(key, &outer.schema)?;
+    let schema = output_schema(kind, &outer.schema, &inner.schema);
+    let (outer, inner) = (Box::new(outer), Box::new(inner));
+    let node = PhysicalNode::IndexJoin(IndexJoin { kind, outer, inner, key, on, filter });
+    Ok(Ok(PhysicalPlan { node, schema, rows }))
+}
+
+fn hash_or_loop(
+    mut kind: JoinKind,
+    mut left: PhysicalPlan,
+    mut right: PhysicalPlan,
+    conditions: Vec<Expr>,
+    straight: bool,
+) -> Result<PhysicalPlan> {
+    // The left side is kept in memory: let it be the smaller one.
+    if left.rows > right.rows && !straight && matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Right) {
+        std::mem::swap(&mut left, &mut right);
+        kind = match kind {
+            JoinKind::Left => JoinKind::Right,
+            JoinKind::Right => JoinKind::Left,
+            other => other,
+        };
+    }
     let (mut on, mut null_on, mut rest) = (Vec::new(), Vec::new(), Vec::new());
-    for condition in join.filter {
+    for condition in conditions {
         match hash_key(&condition, &left.schema, &right.schema) {
             Some((false, pair)) => on.push((pair, condition)),
             Some((true, pair)) => null_on.push((pair, condition)),
@@ -274,12 +362,7 @@ fn hash_key(condition: &Expr, left: &Schema, right: &Schema) -> Option<(bool, (E
 }
 
 fn read(scan: Scan, wanted: &Wanted) -> Result<(PhysicalPlan, bool)> {
-    let access = TableAccess {
-        db: scan.db.clone(),
-        alias: scan.alias.clone(),
-        table: scan.table.clone(),
-        offsets: scan.offsets.clone(),
-    };
+    let access = table_access(&scan);
     let schema = scan.schema.clone();
     if scan.is_virtual {
         let filter = place_all(scan.filters, &schema)?;
@@ -300,6 +383,15 @@ fn read(scan: Scan, wanted: &Wanted) -> Result<(PhysicalPlan, bool)> {
     let limited = wanted.limit.is_some() || scan.limit.is_some();
     let path = access_path::choose(&scan, &wanted.order, limited);
     reader(scan, access, path, wanted)
+}
+
+fn table_access(scan: &Scan) -> TableAccess {
+    TableAccess {
+        db: scan.db.clone(),
+        alias: scan.alias.clone(),
+        table: scan.table.clone(),
+        offsets: scan.offsets.clone(),
+    }
 }
 
 fn rest_of(filters: Vec<Expr>, exact: &[usize]) -> Vec<Expr> {

@@ -172,22 +172,38 @@ fn usable(value: &Expr, call: &Call, column: &KeyColumn) -> Option<bool> {
     if !value.is_constant() {
         return None;
     }
-    let ty = value.field_type();
     if matches!(value, Expr::Literal { value: Datum::Null, .. }) {
         return Some(true);
     }
+    comparable(value, call, column).then_some(true)
+}
+
+/// The other side of an equality with a key column, when its values can be looked up in the key.
+pub fn lookup_value<'e>(condition: &'e Expr, column: &KeyColumn) -> Option<&'e Expr> {
+    let (id, Expr::Call(call)) = (column.id?, condition) else { return None };
+    let ("=", [left, right]) = (call.func.name, call.args.as_slice()) else { return None };
+    let is_column = |expr: &Expr| matches!(expr, Expr::Column { index, .. } if *index == id);
+    let value = match (is_column(left), is_column(right)) {
+        (true, false) => right,
+        (false, true) => left,
+        _ => return None,
+    };
+    (!value.columns().contains(&id) && comparable(value, call, column)).then_some(value)
+}
+
+/// Whether values of an expression have their place among a column's.
+fn comparable(value: &Expr, call: &Call, column: &KeyColumn) -> bool {
     // A TIMESTAMP is kept in UTC and values come in the session's zone; YEAR and BIT have conversions of their own.
     if matches!(column.ty.tp, MysqlType::Timestamp | MysqlType::Year | MysqlType::Bit) {
-        return None;
+        return false;
     }
-    let comparable = match (column.ty.family(), ty.family()) {
+    match (column.ty.family(), value.field_type().family()) {
         (Family::Int | Family::Decimal, Family::Int | Family::Decimal) => true,
         (Family::Double, Family::Double) => true,
         (Family::String, Family::String) => call.collation == column.ty.collation,
         (Family::Time, Family::Time) | (Family::Duration, Family::Duration) => true,
         _ => false,
-    };
-    comparable.then_some(true)
+    }
 }
 
 fn like_condition(call: &Call, pattern: &Expr, rest: &[Expr], column: &KeyColumn) -> Option<RangeExpr> {

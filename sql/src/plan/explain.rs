@@ -136,6 +136,10 @@ fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
         PhysicalNode::LoopJoin(join) => {
             ("LoopJoin", String::new(), joined([join_kind(join.kind).into(), filter(&join.filter)]))
         }
+        PhysicalNode::IndexJoin(join) => {
+            let kind = join_kind(join.kind).to_owned();
+            ("IndexJoin", String::new(), joined([kind, format!("outer key:{}", join.key), filter(&join.filter)]))
+        }
         PhysicalNode::Aggregate(aggregate) => {
             let call = |call: &super::logical::AggregateCall| {
                 let distinct = if call.distinct { "distinct " } else { "" };
@@ -213,6 +217,7 @@ fn range(condition: &RangeExpr) -> String {
             };
             format!("{op}{value}")
         }
+        RangeExpr::In(list) if list.is_empty() => "in(outer keys)".into(),
         RangeExpr::In(list) => format!("in({})", exprs(list)),
         RangeExpr::IsNull => "is null".into(),
         RangeExpr::IsNotNull => "is not null".into(),

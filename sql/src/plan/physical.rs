@@ -33,6 +33,7 @@ pub enum PhysicalNode {
     HashJoin(HashJoin),
     /// Neither side has an equality to hash.
     LoopJoin(LoopJoin),
+    IndexJoin(IndexJoin),
     Aggregate(AggregateNode),
     Sort { input: Box<PhysicalPlan>, keys: Vec<SortKey>, limit: Option<LimitClause> },
     Limit { input: Box<PhysicalPlan>, limit: LimitClause },
@@ -146,6 +147,21 @@ pub struct LoopJoin {
     pub filter: Vec<Expr>,
 }
 
+/// Looks the outer rows' keys up in a table, some hundred at a time. Output as of [`HashJoin`], the outer side being the left.
+#[derive(Debug, Clone)]
+pub struct IndexJoin {
+    /// Inner, left, semi or anti.
+    pub kind: JoinKind,
+    pub outer: Box<PhysicalPlan>,
+    /// A reader; its conditions are replaced by the keys of each batch.
+    pub inner: Box<PhysicalPlan>,
+    /// Over the outer input: the value of the reader's first key column.
+    pub key: Expr,
+    pub on: Vec<(Expr, Expr)>,
+    /// Over the concatenation of both inputs' columns.
+    pub filter: Vec<Expr>,
+}
+
 /// Output: the group columns, then the calls.
 #[derive(Debug, Clone)]
 pub struct AggregateNode {
@@ -181,6 +197,7 @@ impl PhysicalPlan {
             PhysicalNode::Aggregate(aggregate) => vec![&aggregate.input],
             PhysicalNode::HashJoin(join) => vec![&join.left, &join.right],
             PhysicalNode::LoopJoin(join) => vec![&join.left, &join.right],
+            PhysicalNode::IndexJoin(join) => vec![&join.outer, &join.inner],
             PhysicalNode::Union { inputs } => inputs.iter().collect(),
             PhysicalNode::Apply(apply) => vec![&apply.outer, &apply.inner],
         }
