@@ -50,15 +50,19 @@ pub struct PdService {
 impl PdService {
     /// `count` timestamps: the largest of them. Costs no I/O nearly always.
     pub async fn timestamps(&self, count: u32) -> PdResult<Timestamp> {
-        self.metrics.tso_requests.inc();
-        self.metrics.timestamps.inc_by(u64::from(count));
-        self.tso.allocate(count).await
+        match self.try_timestamps(count) {
+            Some(ts) => Ok(ts),
+            None => self.tso.allocate(count).await,
+        }
     }
 
-    /// One timestamp without waiting, if that is possible: nearly always.
+    /// The same without waiting, if that is possible: nearly always.
     #[must_use]
-    pub fn try_timestamp(&self) -> Option<Timestamp> {
-        self.tso.try_allocate(1).ok()?.ok()
+    pub fn try_timestamps(&self, count: u32) -> Option<Timestamp> {
+        let ts = self.tso.try_allocate(count).ok()?.ok()?;
+        self.metrics.tso_requests.inc();
+        self.metrics.timestamps.inc_by(u64::from(count));
+        Some(ts)
     }
 
     /// The configuration it runs with.
