@@ -5,14 +5,20 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::{join_all, select_all};
+use rutile_kv::server::node::{self, Node};
 
 use crate::config::PlaygroundConfig;
 use crate::error::{Error, Result};
+use crate::local_pd::LocalPd;
 use crate::ports::Port;
 
 /// A running playground.
 pub struct Playground {
     pd: rutile_pd::Server,
+    stores: Vec<Node>,
     addresses: Addresses,
     data_dir: PathBuf,
     _temporary: Option<tempfile::TempDir>,
@@ -77,7 +83,14 @@ impl Playground {
         };
         let pd = rutile_pd::Server::start(pd_config).await.map_err(|error| pd_error(error, &data_dir))?;
         pd.serve(ports.pd.listen()?).await?;
-        Ok(Playground { pd, addresses, data_dir, _temporary: temporary })
+        let stores = start_stores(&config, &data_dir, &pd, ports.kv).await?;
+        Ok(Playground { pd, stores, addresses, data_dir, _temporary: temporary })
+    }
+
+    /// Ends when a store has failed and everything must be stopped; says why.
+    pub async fn failed(&self) -> String {
+        let (reason, ..) = select_all(self.stores.iter().map(|store| Box::pin(store.failed()))).await;
+        reason
     }
 
     /// Where it listens.
@@ -112,8 +125,38 @@ impl Playground {
 
     /// Stops everything and writes what is known.
     pub async fn shutdown(self) {
+        join_all(self.stores.iter().map(Node::shutdown)).await;
         self.pd.shutdown().await;
     }
+}
+
+/// Starts the stores one after the other: the first one of an empty cluster bootstraps it.
+async fn start_stores(
+    config: &PlaygroundConfig,
+    data_dir: &Path,
+    pd: &rutile_pd::Server,
+    ports: Vec<Port>,
+) -> Result<Vec<Node>> {
+    let mut stores = Vec::with_capacity(ports.len());
+    for (i, port) in ports.into_iter().enumerate() {
+        let kv_config = rutile_kv::Config {
+            data_dir: store_dir(data_dir, i + 1),
+            addr: port.local_addr()?.to_string(),
+            advertise_addr: reachable(port.local_addr()?).to_string(),
+            status_addr: String::new(),
+            ..config.kv.clone()
+        };
+        let client = Arc::new(LocalPd::new(pd.service()));
+        let store = Node::start(kv_config, client).await.map_err(|error| store_error(&error))?;
+        store.serve_grpc(port.listen()?).map_err(|error| store_error(&error))?;
+        stores.push(store);
+    }
+    Ok(stores)
+}
+
+/// What the user is told when a store does not start.
+pub fn store_error(error: &node::Error) -> Error {
+    Error::Kv(error.to_string())
 }
 
 /// The data directory, made if it is missing.

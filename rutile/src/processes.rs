@@ -1,10 +1,15 @@
 //! The long-running commands: start, say so, wait for a signal, stop.
 
+use std::sync::Arc;
+
+use rutile_kv::pd_client::{GrpcPdClient, PdClient};
+use rutile_kv::server::node::Node;
+
 use crate::cli::{KvArgs, PdArgs, PlaygroundArgs, SqlArgs};
 use crate::config::{self, PlaygroundConfig};
 use crate::error::{Error, Result};
 use crate::logging;
-use crate::playground::{Playground, prepare_dir};
+use crate::playground::{Playground, prepare_dir, store_error};
 use crate::ports::Port;
 use crate::signals::StopSignals;
 
@@ -18,9 +23,12 @@ pub async fn playground(args: &PlaygroundArgs) -> Result<()> {
     let mut signals = StopSignals::install()?;
     let playground = Playground::start(config).await?;
     println!("{}", playground.greeting());
-    signals.wait().await;
+    let failure = tokio::select! {
+        () = signals.wait() => None,
+        reason = playground.failed() => Some(reason),
+    };
     signals.stop(playground.shutdown()).await;
-    Ok(())
+    failure.map_or(Ok(()), |reason| Err(Error::Kv(reason)))
 }
 
 /// `rutile pd`.
@@ -47,7 +55,33 @@ pub async fn kv(args: &KvArgs) -> Result<()> {
     if args.common.print_config {
         return config::print(&config);
     }
-    Err(Error::Kv("this build has no store process".into()))
+    logging::init(config::log_level(&args.common))?;
+    let mut signals = StopSignals::install()?;
+    prepare_dir(&config.data_dir)?;
+    let port = Port::claim(&config.addr, "store", "--addr")?;
+    let status = match config.status_addr.as_str() {
+        "" => None,
+        address => Some(Port::claim(address, "HTTP status", "--status-addr")?),
+    };
+    let endpoints = endpoints(&args.pd);
+    let pd = Arc::new(GrpcPdClient::new(endpoints.clone()));
+    pd.cluster_id().await.map_err(|error| pd_missing(&endpoints, error.to_string()))?;
+    let store = Node::start(config, pd).await.map_err(|error| store_error(&error))?;
+    let address = store.serve_grpc(port.listen()?).map_err(|error| store_error(&error))?;
+    if let Some(status) = status {
+        store.serve_status(status.listen()?).map_err(|error| store_error(&error))?;
+    }
+    tracing::info!(%address, store = store.store_id(), cluster = store.cluster_id(), "the store is ready");
+    let failure = tokio::select! {
+        () = signals.wait() => None,
+        reason = store.failed() => Some(reason),
+    };
+    signals.stop(store.shutdown()).await;
+    failure.map_or(Ok(()), |reason| Err(Error::Kv(reason)))
+}
+
+fn pd_missing(endpoints: &[String], reason: String) -> Error {
+    Error::PdMissing { endpoints: endpoints.join(","), reason }
 }
 
 /// `rutile sql`.

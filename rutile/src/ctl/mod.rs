@@ -6,6 +6,8 @@ mod show;
 use rutile_proto::codec;
 use rutile_proto::ids::Timestamp;
 use rutile_proto::key::txn_pd_key;
+use rutile_proto::kvrpcpb::{Context, MvccGetByKeyRequest};
+use rutile_proto::metapb::{Peer, Region};
 use rutile_proto::pdpb::pd_client::PdClient;
 use rutile_proto::pdpb::{
     GetAllStoresRequest, GetMembersRequest, GetRegionByIdRequest, GetRegionRequest, RequestHeader,
@@ -36,7 +38,7 @@ pub async fn run(args: &CtlArgs) -> Result<()> {
             let (start, end) = keys::table_range(*id);
             pd.scan(&txn_pd_key(&start), &txn_pd_key(&end), 0).await
         }
-        CtlCommand::Mvcc { key } => mvcc(&args.pd, &mut pd, &keys::parse(key)?).await,
+        CtlCommand::Mvcc { key } => pd.mvcc(&keys::parse(key)?).await,
         CtlCommand::Tso => pd.tso().await,
         CtlCommand::Config => pd.config().await,
     }
@@ -168,14 +170,46 @@ impl Pd {
     }
 }
 
-/// What a reader sees of a key at a fresh timestamp: its lock, or its newest value.
-async fn mvcc(endpoints: &[String], pd: &mut Pd, key: &[u8]) -> Result<()> {
-    let ts = pd.timestamp().await?;
-    let client = rutile_client::Client::connect(endpoints).await.map_err(|e| Error::Ctl(e.to_string()))?;
-    let value = client.snapshot(ts).get(key).await.map_err(|e| Error::Ctl(e.to_string()))?;
-    match value {
-        Some(value) => println!("at {ts}: {} bytes, {}", value.len(), keys::show(&value)),
-        None => println!("at {ts}: no value"),
+impl Pd {
+    /// The region that holds a key, and a connection to the store that leads it.
+    async fn leader_of(&mut self, key: &[u8]) -> Result<(Region, Peer, TikvClient<Channel>)> {
+        let region_key = codec::encoded_bytes(key).into();
+        let request = GetRegionRequest { header: self.header.clone(), region_key, need_buckets: false };
+        let response = self.stub.get_region(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        let region = response.region.ok_or_else(|| Error::Ctl("no region holds this key at the moment".into()))?;
+        let leader = response.leader.filter(|leader| leader.id != 0);
+        let leader = leader.ok_or_else(|| Error::Ctl(format!("region {} has no leader now", region.id)))?;
+        let request = GetStoreRequest { header: self.header.clone(), store_id: leader.store_id };
+        let response = self.stub.get_store(request).await.map_err(failed)?.into_inner();
+        check(response.header)?;
+        let address = response.store.unwrap_or_default().address;
+        let unreachable = |reason: String| Error::Ctl(format!("store {} at {address}: {reason}", leader.store_id));
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| unreachable(e.to_string()))?;
+        let channel = endpoint.connect().await.map_err(|e| unreachable(root_cause(&e)))?;
+        Ok((region, leader, TikvClient::new(channel).max_decoding_message_size(256 << 20)))
     }
-    Ok(())
+
+    /// The lock and all versions of a transactional key.
+    async fn mvcc(&mut self, key: &[u8]) -> Result<()> {
+        let (region, leader, mut store) = self.leader_of(key).await?;
+        let context = Context {
+            region_id: region.id,
+            region_epoch: region.region_epoch,
+            peer: Some(leader),
+            ..Default::default()
+        };
+        let request = MvccGetByKeyRequest { context: Some(context), key: key.to_vec().into() };
+        let refused = |text: &str| Error::Ctl(format!("store {} answered: {text}", leader.store_id));
+        let response = store.mvcc_get_by_key(request).await.map_err(|s| refused(s.message()))?.into_inner();
+        if let Some(error) = response.region_error {
+            return Err(refused(&error.message));
+        }
+        if !response.error.is_empty() {
+            return Err(refused(&response.error));
+        }
+        println!("region {} on store {}", region.id, leader.store_id);
+        show::versions(&response.info.unwrap_or_default());
+        Ok(())
+    }
 }

@@ -1,10 +1,11 @@
 //! One line per thing.
 
+use rutile_proto::kvrpcpb::MvccInfo;
 use rutile_proto::metapb::{Peer, Region, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::keys::show_bound;
+use super::keys::{self, show_bound};
 use crate::error::{Error, Result};
 
 /// Above lines of [`region`].
@@ -47,5 +48,23 @@ pub async fn http_get(address: &str, path: &str) -> Result<String> {
     match answer.split_once("\r\n\r\n") {
         Some((_, body)) => Ok(body.to_string()),
         None => Err(Error::Ctl(format!("http://{address}{path}: no answer"))),
+    }
+}
+
+/// A key's lock and versions, newest first.
+pub fn versions(info: &MvccInfo) {
+    if let Some(lock) = &info.lock {
+        let kind = lock.r#type().as_str_name();
+        println!("lock\t{kind}\tstart_ts {}\tprimary {}", lock.start_ts, keys::show(&lock.primary));
+    }
+    for write in &info.writes {
+        let kind = write.r#type().as_str_name();
+        let long = info.values.iter().find(|value| value.start_ts == write.start_ts);
+        let value = long.map_or(&write.short_value, |value| &value.value);
+        let (commit, start) = (write.commit_ts, write.start_ts);
+        println!("write\t{kind}\tcommit_ts {commit}\tstart_ts {start}\t{}", keys::show(value));
+    }
+    if info.lock.is_none() && info.writes.is_empty() {
+        println!("no lock and no version");
     }
 }
