@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{CommonArgs, KvArgs, PdArgs, PlaygroundArgs};
+use crate::cli::{CommonArgs, KvArgs, PdArgs, PlaygroundArgs, SqlArgs};
 use crate::error::{Error, Result};
+use crate::ports;
 
 /// Stores in one playground.
 const STORES_MAX: usize = 64;
@@ -37,6 +38,8 @@ pub struct PlaygroundConfig {
     pub pd: rutile_pd::Config,
     /// Of every store; addresses and directory are set by the playground.
     pub kv: rutile_kv::Config,
+    /// Of the SQL server; addresses are set by the playground.
+    pub sql: rutile_sql::config::Config,
 }
 
 impl Default for PlaygroundConfig {
@@ -53,6 +56,7 @@ impl Default for PlaygroundConfig {
             log_level: "warn".into(),
             pd: rutile_pd::Config::default(),
             kv: rutile_kv::Config::default(),
+            sql: rutile_sql::config::Config::default(),
         }
     }
 }
@@ -130,6 +134,21 @@ pub fn load_kv(args: &KvArgs) -> Result<rutile_kv::Config> {
         config.labels.insert(key.trim().into(), value.trim().into());
     }
     config.validate().map_err(|e| Error::Config(e.to_string()))?;
+    Ok(config)
+}
+
+/// A SQL server's configuration from a file and flags.
+pub fn load_sql(args: &SqlArgs) -> Result<rutile_sql::config::Config> {
+    let mut config: rutile_sql::config::Config = read(args.common.config.as_deref())?;
+    for (field, flag, name) in [
+        (&mut config.addr, &args.addr, "--addr"),
+        (&mut config.status_addr, &args.status_addr, "--status-addr"),
+    ] {
+        if let Some(text) = flag {
+            *field = ports::resolve(text).map_err(|e| Error::Config(format!("{name} {text}: {e}")))?;
+        }
+    }
+    config.validate().map_err(Error::Config)?;
     Ok(config)
 }
 

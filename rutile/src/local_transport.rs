@@ -71,7 +71,7 @@ impl Transport for LocalTransport {
     }
 
     fn try_tso(&self, count: u32) -> Option<Timestamp> {
-        if count == 1 { self.pd.try_timestamp() } else { None }
+        self.pd.try_timestamps(count)
     }
 
     async fn tso(&self, count: u32) -> Result<Timestamp, TransportError> {

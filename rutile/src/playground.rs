@@ -8,17 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::{join_all, select_all};
+use rutile_client::Client;
 use rutile_kv::server::node::{self, Node};
+use rutile_proto::ids::StoreId;
 
 use crate::config::PlaygroundConfig;
 use crate::error::{Error, Result};
 use crate::local_pd::LocalPd;
+use crate::local_transport::LocalTransport;
 use crate::ports::Port;
 
 /// A running playground.
 pub struct Playground {
     pd: rutile_pd::Server,
     stores: Vec<Node>,
+    sql: rutile_sql::server::Server,
+    client: Client,
     addresses: Addresses,
     data_dir: PathBuf,
     _temporary: Option<tempfile::TempDir>,
@@ -84,13 +89,29 @@ impl Playground {
         let pd = rutile_pd::Server::start(pd_config).await.map_err(|error| pd_error(error, &data_dir))?;
         pd.serve(ports.pd.listen()?).await?;
         let stores = start_stores(&config, &data_dir, &pd, ports.kv).await?;
-        Ok(Playground { pd, stores, addresses, data_dir, _temporary: temporary })
+        let client = local_client(&pd, &stores)?;
+        let sql_config = rutile_sql::config::Config {
+            addr: addresses.sql,
+            status_addr: addresses.status,
+            ..config.sql.clone()
+        };
+        let (sql_port, status_port) = (ports.sql.listen()?, ports.status.listen()?);
+        let sql =
+            rutile_sql::server::Server::start_on(sql_config, client.clone(), sql_port, status_port).await;
+        let sql = sql.map_err(|error| Error::Sql(error.to_string()))?;
+        Ok(Playground { pd, stores, sql, client, addresses, data_dir, _temporary: temporary })
     }
 
     /// Ends when a store has failed and everything must be stopped; says why.
     pub async fn failed(&self) -> String {
         let (reason, ..) = select_all(self.stores.iter().map(|store| Box::pin(store.failed()))).await;
         reason
+    }
+
+    /// A client of its key-value store, by direct calls.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Where it listens.
@@ -125,6 +146,7 @@ impl Playground {
 
     /// Stops everything and writes what is known.
     pub async fn shutdown(self) {
+        self.sql.shutdown().await;
         join_all(self.stores.iter().map(Node::shutdown)).await;
         self.pd.shutdown().await;
     }
@@ -152,6 +174,14 @@ async fn start_stores(
         stores.push(store);
     }
     Ok(stores)
+}
+
+/// A client that calls placement driver and stores of this process directly.
+fn local_client(pd: &rutile_pd::Server, stores: &[Node]) -> Result<Client> {
+    let services = stores.iter().filter_map(|store| Some((StoreId::new(store.store_id())?, store.service())));
+    let transport = LocalTransport::new(pd.service(), services);
+    let transport = transport.ok_or_else(|| Error::Sql("the cluster has no id".into()))?;
+    Ok(Client::new(Arc::new(transport)))
 }
 
 /// What the user is told when a store does not start.

@@ -21,11 +21,7 @@ impl Port {
     /// Claims `host:port`. `what` and `flag` are for the user if it is taken.
     pub fn claim(address: &str, what: &'static str, flag: &'static str) -> Result<Self> {
         let fail = |reason: String| Error::Address { address: address.into(), what, reason, flag };
-        let resolved: SocketAddr = address
-            .to_socket_addrs()
-            .map_err(|e| fail(e.to_string()))?
-            .next()
-            .ok_or_else(|| fail("the name has no address".into()))?;
+        let resolved = resolve(address).map_err(&fail)?;
         let socket = if resolved.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
         let socket = socket.map_err(|e| fail(e.to_string()))?;
         let port = Port { socket, address: address.into(), what, flag };
@@ -50,6 +46,12 @@ impl Port {
     fn refused(&self, error: &std::io::Error) -> Error {
         refused(error, &self.address, self.what, self.flag)
     }
+}
+
+/// The first address of `host:port`.
+pub fn resolve(address: &str) -> std::result::Result<SocketAddr, String> {
+    let mut found = address.to_socket_addrs().map_err(|e| e.to_string())?;
+    found.next().ok_or_else(|| "the name has no address".into())
 }
 
 fn refused(error: &std::io::Error, address: &str, what: &'static str, flag: &'static str) -> Error {

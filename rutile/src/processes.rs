@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rutile_client::Client;
 use rutile_kv::pd_client::{GrpcPdClient, PdClient};
 use rutile_kv::server::node::Node;
 
@@ -85,8 +86,24 @@ fn pd_missing(endpoints: &[String], reason: String) -> Error {
 }
 
 /// `rutile sql`.
-pub async fn sql(_args: &SqlArgs) -> Result<()> {
-    Err(Error::Sql("this build has no SQL server process".into()))
+pub async fn sql(args: &SqlArgs) -> Result<()> {
+    let config = config::load_sql(args)?;
+    if args.common.print_config {
+        return config::print(&config);
+    }
+    logging::init(config::log_level(&args.common))?;
+    let mut signals = StopSignals::install()?;
+    let port = Port::claim(&config.addr.to_string(), "MySQL protocol", "--addr")?;
+    let status = Port::claim(&config.status_addr.to_string(), "HTTP status", "--status-addr")?;
+    let endpoints = endpoints(&args.pd);
+    let client =
+        Client::connect(&endpoints).await.map_err(|error| pd_missing(&endpoints, error.to_string()))?;
+    let server = rutile_sql::server::Server::start_on(config, client, port.listen()?, status.listen()?).await;
+    let server = server.map_err(|error| Error::Sql(error.to_string()))?;
+    tracing::info!(address = %server.local_addr(), "the SQL server is ready");
+    signals.wait().await;
+    signals.stop(server.shutdown()).await;
+    Ok(())
 }
 
 /// Placement drivers to dial when none are given.

@@ -169,7 +169,7 @@ fn configuration_is_strict_and_printed() {
     std::fs::write(&file, "sql-port = 4001\nsql-prot = 1\n").unwrap();
     let text = refused(&run(&["--config", file.to_str().unwrap()]));
     assert!(text.contains("sql-prot") && text.contains("line 2"), "{text}");
-    for process in ["playground", "pd", "kv"] {
+    for process in ["playground", "pd", "kv", "sql"] {
         let printed = run(&[process, "--print-config"]);
         assert!(printed.status.success());
         std::fs::write(&file, &printed.stdout).unwrap();

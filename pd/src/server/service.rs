@@ -65,12 +65,6 @@ impl PdService {
         Some(ts)
     }
 
-    /// One timestamp without waiting, if that is possible.
-    #[must_use]
-    pub fn try_timestamp(&self) -> Option<Timestamp> {
-        self.try_timestamps(1)
-    }
-
     /// The configuration it runs with.
     #[must_use]
     pub fn config(&self) -> &Config {

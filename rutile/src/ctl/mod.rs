@@ -177,15 +177,18 @@ impl Pd {
         let request = GetRegionRequest { header: self.header.clone(), region_key, need_buckets: false };
         let response = self.stub.get_region(request).await.map_err(failed)?.into_inner();
         check(response.header)?;
-        let region = response.region.ok_or_else(|| Error::Ctl("no region holds this key at the moment".into()))?;
+        let region =
+            response.region.ok_or_else(|| Error::Ctl("no region holds this key at the moment".into()))?;
         let leader = response.leader.filter(|leader| leader.id != 0);
         let leader = leader.ok_or_else(|| Error::Ctl(format!("region {} has no leader now", region.id)))?;
         let request = GetStoreRequest { header: self.header.clone(), store_id: leader.store_id };
         let response = self.stub.get_store(request).await.map_err(failed)?.into_inner();
         check(response.header)?;
         let address = response.store.unwrap_or_default().address;
-        let unreachable = |reason: String| Error::Ctl(format!("store {} at {address}: {reason}", leader.store_id));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| unreachable(e.to_string()))?;
+        let unreachable =
+            |reason: String| Error::Ctl(format!("store {} at {address}: {reason}", leader.store_id));
+        let endpoint =
+            Endpoint::from_shared(format!("http://{address}")).map_err(|e| unreachable(e.to_string()))?;
         let channel = endpoint.connect().await.map_err(|e| unreachable(root_cause(&e)))?;
         Ok((region, leader, TikvClient::new(channel).max_decoding_message_size(256 << 20)))
     }
