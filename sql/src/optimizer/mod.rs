@@ -1,8 +1,9 @@
 //! Logical to physical plan.
 //!
-//! Rules rewrite the logical tree: conditions go down to where their columns come from ([`rules::push_down`]), inner joins are put
-//! in an order that joins on conditions ([`join_order`]), columns nobody reads are dropped ([`rules::prune_columns`]), limits go
-//! down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read. All of it is pure.
+//! Rules rewrite the logical tree: constants spread over equalities ([`rules::propagate`]), conditions go down to where their
+//! columns come from ([`rules::push_down`]), inner joins are put in an order that joins on conditions ([`join_order`]), the
+//! greatest and least values come from a key's ends ([`rules::extreme`]), columns nobody reads are dropped
+//! ([`rules::prune_columns`]), limits go down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read. All of it is pure.
 
 pub mod access_path;
 mod join_key;
@@ -47,8 +48,10 @@ pub fn optimize_query(plan: LogicalPlan, eval: &EvalContext) -> Result<PhysicalP
 
 /// The rules, in order.
 pub fn rewrite(plan: LogicalPlan, eval: &EvalContext) -> LogicalPlan {
+    let plan = rules::propagate::propagate(plan);
     let plan = rules::push_down::push_down(plan, eval);
     let plan = join_order::reorder(plan);
+    let plan = rules::extreme::extreme(plan, eval);
     let plan = rules::prune_columns::prune(plan);
     rules::push_limit::push_limit(plan)
 }
