@@ -139,6 +139,7 @@ impl Binder<'_> {
     pub(super) fn bind_row(&mut self, expr: &ast::Expr, names: &mut ExprScope<'_>) -> Result<Vec<Expr>> {
         match expr {
             ast::Expr::Row(parts) => parts.iter().map(|part| self.bind_expr(part, names)).collect(),
+            ast::Expr::Subquery(query) => self.bind_row_subquery(query, names),
             one => Ok(vec![self.bind_expr(one, names)?]),
         }
     }

@@ -13,6 +13,7 @@ mod from;
 mod golden;
 mod insert;
 mod query;
+mod rollup;
 mod scope;
 mod select;
 mod subquery;

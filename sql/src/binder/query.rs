@@ -8,7 +8,7 @@ use super::scope::{Clause, Scope, ScopeChain, same};
 use super::{Binder, ExprScope, QUERY_DEPTH_MAX, column_expr};
 use crate::error::{Error, Result};
 use crate::parser::ast;
-use crate::plan::logical::{LimitClause, LogicalPlan, SortKey};
+use crate::plan::logical::{Join, JoinKind, LimitClause, LogicalPlan, SortKey};
 use crate::plan::schema::{OutputColumn, Schema};
 
 /// A common table expression in scope, bound anew wherever it is used.
@@ -100,10 +100,29 @@ impl Binder<'_> {
                 self.bind_select(&select, &[], LimitClause::default(), &[], outer)
             }
             ast::SetExpr::SetOp { op: ast::SetOp::Union, all, left, right } => self.bind_union(*all, left, right, outer),
-            ast::SetExpr::SetOp { op, .. } => {
-                Err(Error::not_supported(if *op == ast::SetOp::Intersect { "INTERSECT" } else { "EXCEPT" }))
+            ast::SetExpr::SetOp { all: true, .. } => Err(Error::not_supported("INTERSECT ALL and EXCEPT ALL")),
+            ast::SetExpr::SetOp { op, left, right, .. } => {
+                let kind = if *op == ast::SetOp::Intersect { JoinKind::Semi } else { JoinKind::Anti };
+                self.bind_set_join(kind, left, right, outer)
             }
         }
+    }
+
+    /// INTERSECT and EXCEPT: the distinct left rows with (without) an equal right one, NULL being equal to NULL.
+    fn bind_set_join(
+        &mut self,
+        kind: JoinKind,
+        left: &ast::SetExpr,
+        right: &ast::SetExpr,
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<LogicalPlan> {
+        let (left, right, _) = self.bind_sides(left, right, outer)?;
+        let left = LogicalPlan::Distinct { input: Box::new(left) };
+        let pairs = left.schema().columns.iter().zip(&right.schema().columns);
+        let filter = pairs.map(|(l, r)| self.call("<=>", vec![column_expr(l), column_expr(r)])).collect::<Result<_>>()?;
+        let schema = left.schema().clone();
+        let (left, right) = (Box::new(left), Box::new(right));
+        Ok(LogicalPlan::Join(Join { kind, left, right, filter, schema, straight: false }))
     }
 
     fn bind_union(
@@ -113,6 +132,18 @@ impl Binder<'_> {
         right: &ast::SetExpr,
         outer: Option<&Rc<ScopeChain>>,
     ) -> Result<LogicalPlan> {
+        let (left, right, columns) = self.bind_sides(left, right, outer)?;
+        let union = LogicalPlan::Union { inputs: vec![left, right], schema: Schema::new(columns) };
+        Ok(if all { union } else { LogicalPlan::Distinct { input: Box::new(union) } })
+    }
+
+    /// Both sides of a set operation brought to common types, and the columns of the result.
+    fn bind_sides(
+        &mut self,
+        left: &ast::SetExpr,
+        right: &ast::SetExpr,
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<(LogicalPlan, LogicalPlan, Vec<OutputColumn>)> {
         let left = self.bind_set_expr(left, outer)?;
         let right = self.bind_set_expr(right, outer)?;
         if left.schema().len() != right.schema().len() {
@@ -123,9 +154,7 @@ impl Binder<'_> {
             let ty = self.unify(&l.ty, &r.ty)?;
             columns.push(OutputColumn::computed(self.new_id(), l.name.clone(), ty));
         }
-        let inputs = vec![self.cast_to(left, &columns)?, self.cast_to(right, &columns)?];
-        let union = LogicalPlan::Union { inputs, schema: Schema::new(columns) };
-        Ok(if all { union } else { LogicalPlan::Distinct { input: Box::new(union) } })
+        Ok((self.cast_to(left, &columns)?, self.cast_to(right, &columns)?, columns))
     }
 
     /// Brings a plan's columns to the types of `columns`.

@@ -34,6 +34,7 @@ struct Block {
     order: Vec<SortKey>,
     aggregates: Aggregates,
     applies: Vec<super::subquery::PendingApply>,
+    rollup: bool,
 }
 
 impl Binder<'_> {
@@ -46,8 +47,8 @@ impl Binder<'_> {
         locking: &[ast::Locking],
         outer: Option<&Rc<ScopeChain>>,
     ) -> Result<LogicalPlan> {
-        if select.with_rollup {
-            return Err(Error::not_supported("WITH ROLLUP"));
+        if select.calc_found_rows {
+            return Err(Error::not_supported("SQL_CALC_FOUND_ROWS"));
         }
         let from = self.bind_from(&select.from, outer)?;
         let mut plan = from.plan;
@@ -120,7 +121,7 @@ impl Binder<'_> {
         let grouped = !select.group_by.is_empty();
         aggregates.is_grouped = grouped || !aggregates.calls.is_empty();
         aggregates.has_group_by = grouped;
-        Ok(Block { items, group, having, order, aggregates, applies })
+        Ok(Block { items, group, having, order, aggregates, applies, rollup: select.with_rollup })
     }
 
     fn bind_item(&mut self, item: &ast::SelectItem, names: &mut ExprScope<'_>, items: &mut Vec<Item>) -> Result<()> {
@@ -208,7 +209,7 @@ impl Binder<'_> {
 
     /// Aggregation, HAVING, the select list, DISTINCT, ORDER BY and LIMIT on top of what FROM and WHERE give.
     fn finish_block(&mut self, mut plan: LogicalPlan, block: Block, distinct: bool, limit: LimitClause) -> Result<LogicalPlan> {
-        let Block { mut items, group, mut having, mut order, aggregates, mut applies } = block;
+        let Block { mut items, group, mut having, mut order, aggregates, mut applies, rollup } = block;
         if aggregates.is_grouped {
             let inside = aggregates.applied_inside.clone();
             let (before, after): (Vec<_>, Vec<_>) = applies.into_iter().partition(|apply| inside.contains(&apply.output.id));
@@ -216,7 +217,15 @@ impl Binder<'_> {
             for apply in before {
                 plan = self.apply(plan, apply)?;
             }
+            let levels = rollup.then(|| group.len());
             plan = self.aggregate(plan, group, aggregates, &mut items, &mut having, &mut order, &applies)?;
+            if let (Some(levels), LogicalPlan::Aggregate(aggregate)) = (levels, &plan) {
+                let (rolled, keys) = self.roll_up(aggregate.clone(), levels)?;
+                plan = rolled;
+                if order.is_empty() {
+                    order = keys;
+                }
+            }
         }
         for apply in applies {
             plan = self.apply(plan, apply)?;

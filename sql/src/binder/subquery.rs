@@ -44,6 +44,19 @@ impl Binder<'_> {
         Ok(self.value_of(plan, SubqueryKind::Scalar, names))
     }
 
+    /// `(SELECT a, b …)` as a row: one value per column.
+    pub(super) fn bind_row_subquery(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Vec<Expr>> {
+        let plan = self.bind_inner(query, names.chain)?;
+        let columns = plan.schema().columns.clone();
+        let mut values = Vec::with_capacity(columns.len());
+        for column in columns {
+            let exprs = vec![column_expr(&column)];
+            let one = LogicalPlan::Project { input: Box::new(plan.clone()), exprs, schema: Schema::new(vec![column]) };
+            values.push(self.value_of(one, SubqueryKind::Scalar, names));
+        }
+        Ok(values)
+    }
+
     /// `EXISTS (…)` as a value.
     pub(super) fn bind_exists(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Expr> {
         let plan = self.bind_inner(query, names.chain)?;

@@ -20,7 +20,7 @@ pub fn alike(left: Expr, right: Expr, collation: Collation) -> Option<(Expr, Exp
         }
         (Family::String, Family::String) => Some((text_key(left, collation)?, text_key(right, collation)?)),
         (Family::Time, Family::Time) | (Family::Duration, Family::Duration) => Some((left, right)),
-        // -0 equals 0, and DOUBLE meets exact numbers in its own rounding.
+        (Family::Double, Family::Double) => Some((left, right)),
         _ => None,
     }
 }
