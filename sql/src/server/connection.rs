@@ -127,7 +127,8 @@ impl Conn {
                 () = shutdown.cancelled() => return self.farewell(&Error::ServerShutdown).await,
             };
             let outcome = match payload {
-                Ok(payload) => self.command(payload).await,
+                // On the heap: what a command needs, an idle connection must not hold.
+                Ok(payload) => Box::pin(self.command(payload)).await,
                 Err(error) => Err(error.into()),
             };
             match outcome {

@@ -1,6 +1,7 @@
 //! Statements that have a plan: planned, run, tried again after a lost conflict, and brought to their end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
@@ -36,7 +37,10 @@ impl Session {
         if uses_tables(&statement) {
             self.open_implicitly();
         }
-        let _limit = self.time_limit(&statement, &cancel);
+        if let Some(open) = &mut self.open {
+            open.pin(&self.instance.catalog);
+        }
+        self.limit = self.time_limit(&statement, &cancel);
         let writes = writes(&statement);
         let strict = is_strict_when_asked(&statement);
         let lone_read_only = self.lone_read_only();
@@ -108,7 +112,12 @@ impl Session {
         }
         let plan = self.plan(statement, request, ctx)?;
         self.check_plan(&plan)?;
-        let (schema, rows) = match crate::executor::execute(&plan, ctx).await? {
+        let output = tokio::select! {
+            biased;
+            output = crate::executor::execute(&plan, ctx) => output?,
+            () = ctx.cancel.cancelled() => return Err(Error::QueryInterrupted),
+        };
+        let (schema, rows) = match output {
             Output::Rows { schema, rows } => (schema, rows),
             Output::Done => {
                 self.end_execution(ctx).await?;
@@ -165,13 +174,14 @@ impl Session {
         if !ctx.txn.is_explicit() {
             if let Some(txn) = ctx.txn.begun_transaction() {
                 if let Err(error) = txn.commit().await {
-                    return Err(super::glue::commit_error(error));
+                    let client = &self.instance.client;
+                    return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval).await);
                 }
             }
         }
         if ctx.effects.generated_id() != 0 {
             let id = ctx.effects.generated_id();
-            self.state.last_insert_id.store(id, std::sync::atomic::Ordering::Relaxed);
+            self.state.last_insert_id.store(id, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -223,19 +233,23 @@ impl Session {
         }
     }
 
-    /// `max_execution_time`: cancels a SELECT that takes longer. Ends with the value answered.
-    fn time_limit(&self, statement: &Statement, cancel: &CancellationToken) -> Option<AbortOnDrop> {
+    /// `max_execution_time`: cancels a SELECT that takes longer.
+    fn time_limit(&self, statement: &Statement, cancel: &CancellationToken) -> Option<TimeLimit> {
         let limit_ms = self.settings().max_execution_ms;
         if limit_ms == 0 || !matches!(statement, Statement::Query(_)) {
             return None;
         }
         let connection = Arc::clone(&self.connection);
         let cancel = cancel.clone();
-        Some(AbortOnDrop(tokio::spawn(async move {
+        let exceeded = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&exceeded);
+        let task = tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(limit_ms)).await;
+            flag.store(true, Ordering::Relaxed);
             connection.kill_query();
             cancel.cancel();
-        })))
+        });
+        Some(TimeLimit { task, exceeded })
     }
 
     /// `SELECT … INTO @a, @b`
@@ -276,11 +290,22 @@ impl Session {
     }
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+/// The running time limit of a statement; none once dropped.
+pub(super) struct TimeLimit {
+    task: JoinHandle<()>,
+    exceeded: Arc<AtomicBool>,
+}
 
-impl Drop for AbortOnDrop {
+impl TimeLimit {
+    /// Whether the statement took longer.
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TimeLimit {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

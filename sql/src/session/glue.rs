@@ -1,28 +1,31 @@
-//! Where the session meets the rooms below it.
+//! Where the session meets the rooms below it: planning, and what a failed commit means.
 
-use crate::Error;
-use crate::Result;
-use crate::binder::BindContext;
+use rutile_client::Client;
+use rutile_expr::EvalContext;
+
+use crate::binder::{self, BindContext};
+use crate::catalog::model::InfoSchema;
 use crate::context::StatementContext;
 use crate::parser::ast::Statement;
 use crate::plan::Plan;
+use crate::table::mutate::duplicate_of_key;
+use crate::{Error, Result};
 
 /// Binds and optimizes a statement.
 pub fn plan(statement: &Statement, params: usize, ctx: &StatementContext) -> Result<Plan> {
-    let param_types = crate::binder::param_types(&ctx.eval);
-    crate::binder::plan(statement, params, BindContext { statement: ctx, param_types: &param_types })
+    let param_types = binder::param_types(&ctx.eval);
+    binder::plan(statement, params, BindContext { statement: ctx, param_types: &param_types })
 }
 
-/// What a failed commit says to the client. A key that turned out to exist is a conflict here: run again, the statement
-/// finds the row and names its key.
-pub fn commit_error(error: rutile_client::Error) -> Error {
+/// What a failed commit says to the client. A key that turned out to exist is named by the row that has it.
+pub async fn commit_error(
+    error: rutile_client::Error,
+    schema: &InfoSchema,
+    client: &Client,
+    eval: &EvalContext,
+) -> Error {
     match error {
-        rutile_client::Error::AlreadyExists { .. } => Error::WriteConflict { detail: error.to_string() },
+        rutile_client::Error::AlreadyExists { key } => duplicate_of_key(schema, client, eval, &key).await,
         other => other.into(),
     }
-}
-
-/// Runs SHOW and DESCRIBE.
-pub async fn show(statement: &Statement, ctx: &StatementContext) -> Result<crate::context::Output> {
-    crate::show::execute(statement, ctx).await
 }

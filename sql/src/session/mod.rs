@@ -123,6 +123,7 @@ pub struct Session {
     count_found: bool,
     user: String,
     state_changes: Vec<StateChange>,
+    limit: Option<execution::TimeLimit>,
     /// The client asked for the connection's end: COMMIT RELEASE, KILL of itself.
     pub released: bool,
 }
@@ -179,6 +180,7 @@ impl Session {
             count_found: login.count_found,
             user: login.user,
             state_changes: Vec::new(),
+            limit: None,
             released: false,
         };
         session.describe_connection();
@@ -271,10 +273,17 @@ impl Session {
             Ok(rows) => Ok(rows),
             Err(error) => {
                 self.row_count = -1;
+                let error = self.timed(error);
                 self.fail(&error);
                 Err(error)
             }
         }
+    }
+
+    /// An interruption by `max_execution_time` has an error of its own.
+    fn timed(&self, error: Error) -> Error {
+        let exceeded = self.limit.as_ref().is_some_and(execution::TimeLimit::is_exceeded);
+        if exceeded && error == Error::QueryInterrupted { Error::QueryTimeout } else { error }
     }
 
     /// A statement could not even be parsed.
@@ -293,6 +302,7 @@ impl Session {
     }
 
     fn end_statement(&mut self) {
+        self.limit = None;
         self.connection.end();
     }
 
@@ -332,6 +342,7 @@ impl Session {
                 Ok(ok)
             }
             Err(error) => {
+                let error = self.timed(error);
                 self.fail(&error);
                 Err(error)
             }

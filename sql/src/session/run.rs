@@ -47,7 +47,7 @@ impl Session {
             Statement::Show(_) | Statement::Describe { .. } => {
                 self.check_statement(&statement)?;
                 let ctx = self.statement_context(&request, false, cancel);
-                let output = super::glue::show(&statement, &ctx).await?;
+                let output = crate::show::execute(&statement, &ctx).await?;
                 Ok(self.answer(output, ctx))
             }
             _ => {
@@ -197,7 +197,10 @@ impl Session {
         match self.open.take() {
             Some(open) => match open.commit().await {
                 Ok(()) => Ok(()),
-                Err(error) => Err(super::glue::commit_error(error)),
+                Err(error) => {
+                    let (schema, client) = (self.instance.catalog.snapshot(), &self.instance.client);
+                    Err(super::glue::commit_error(error, &schema, client, &rutile_expr::EvalContext::default()).await)
+                }
             },
             None => Ok(()),
         }

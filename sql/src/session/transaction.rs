@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rutile_client::{Client, Savepoint, Transaction, TxnMode, TxnOptions};
 use tokio::sync::OnceCell;
 
+use crate::catalog::Catalog;
+use crate::catalog::model::InfoSchema;
 use crate::context::{Isolation, StatementTxn};
 use crate::{Error, Result};
 
@@ -17,6 +19,8 @@ pub struct OpenTransaction {
     read_only: bool,
     /// BEGIN was said; else autocommit is off.
     begun: bool,
+    /// The schema its first statement saw: while it is held, no schema change takes more than one step past it.
+    schema: Option<Arc<InfoSchema>>,
     /// By name in lower case, oldest first.
     savepoints: Vec<(String, Savepoint)>,
 }
@@ -31,8 +35,14 @@ impl OpenTransaction {
             isolation,
             read_only,
             begun,
+            schema: None,
             savepoints: Vec::new(),
         }
+    }
+
+    /// Holds on to the schema from the first statement on.
+    pub fn pin(&mut self, catalog: &Catalog) {
+        self.schema.get_or_insert_with(|| catalog.snapshot());
     }
 
     /// Whether the client is told that it is in a transaction.
