@@ -170,12 +170,17 @@ impl Catalog {
         Err(Error::SchemaChanged)
     }
 
-    /// Waits until nobody in this server uses a snapshot older than the current one.
-    pub async fn wait_for_old_snapshots(&self, timeout: Duration) -> Result<()> {
+    /// Waits until nobody in this server uses a snapshot older than the current one, except the caller with its own.
+    pub async fn wait_for_old_snapshots(&self, own: &Arc<InfoSchema>, timeout: Duration) -> Result<()> {
         let current = self.snapshot().version();
+        let own_is_old = own.version() < current;
         let waiting = async {
             loop {
-                let used = self.old.lock().iter().filter_map(Weak::upgrade).any(|schema| schema.version() < current);
+                let used = self.old.lock().iter().filter_map(Weak::upgrade).any(|schema| {
+                    // One for the reference just made, one for the caller's statement.
+                    let expected = 1 + usize::from(own_is_old && Arc::ptr_eq(&schema, own));
+                    schema.version() < current && Arc::strong_count(&schema) > expected
+                });
                 if !used {
                     return;
                 }

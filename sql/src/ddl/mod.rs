@@ -5,7 +5,9 @@
 //! index takes several versions, after F1: delete-only, write-only, write-reorganization while older rows are filled in,
 //! public ([`add_index`]).
 
+mod add_index;
 mod alter;
+mod alter_columns;
 pub mod column;
 pub mod create_table;
 mod database;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalog::infoschema::Catalog;
-use crate::catalog::model::{Change, InfoSchema, TableInfo, TableKind};
+use crate::catalog::model::{Change, InfoSchema, TableId, TableInfo, TableKind};
 use crate::context::StatementContext;
 use crate::parser::ast::ObjectName;
 use crate::{Error, Result};
@@ -40,7 +40,7 @@ pub fn rename(schema: &InfoSchema, from: (&str, &str), to: (&str, &str)) -> Resu
     create_table::check_table_name(to.1)?;
     let target = writable_database(schema, to.0)?;
     let source = writable_database(schema, from.0)?;
-    if schema.table(to.0, to.1).is_some_and(|other| other.id != table.id) {
+    if taken(schema, to.0, to.1, table.id) {
         return Err(Error::TableExists { table: to.1.into() });
     }
     let mut renamed = TableInfo::clone(table);
@@ -51,4 +51,9 @@ pub fn rename(schema: &InfoSchema, from: (&str, &str), to: (&str, &str)) -> Resu
     }
     changes.push(Change::PutTable(target.info.id, Arc::new(renamed)));
     Ok(changes)
+}
+
+/// Whether another table has this name.
+pub fn taken(schema: &InfoSchema, database: &str, name: &str, table: TableId) -> bool {
+    schema.table(database, name).is_some_and(|other| other.id != table)
 }
