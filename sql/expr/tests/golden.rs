@@ -1,368 +1,18 @@
-//! Expressions with the values that a real MySQL gave for them: `tests/golden/*.txt`, one `expression <tab> value` a line, where an
+//! Expressions with the values that a real MySQL gave for them: `tests/golden/expressions/*.txt`, one `expression <tab> value` a line, where an
 //! error is `ERROR number`. Each is evaluated for one row, and again over a batch in which its constants are columns.
+
+#[path = "support/parser.rs"]
+mod parser;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 use arrow::record_batch::RecordBatch;
+use parser::{parse, parse_type};
 use rutile_expr::types::format::to_text;
-use rutile_expr::{
-    Collation, Datum, Error, EvalContext, Expr, FieldType, MysqlType, Result, SqlMode, array, registry,
-};
-
-/// Just enough of SQL's expression grammar.
-struct Parser<'a> {
-    ctx: &'a EvalContext,
-    tokens: Vec<Token>,
-    at: usize,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Token {
-    Word(String),
-    Number(String),
-    Text(String),
-    Bytes(Vec<u8>),
-    Op(String),
-}
-
-fn tokenize(text: &str) -> Vec<Token> {
-    let chars: Vec<char> = text.chars().collect();
-    let mut tokens = Vec::new();
-    let mut i = 0;
-    while i < chars.len() {
-        let c = chars[i];
-        let start = i;
-        if c.is_whitespace() {
-            i += 1;
-        } else if c == '\'' {
-            let mut value = String::new();
-            i += 1;
-            while chars[i] != '\'' || chars.get(i + 1) == Some(&'\'') {
-                if chars[i] == '\\' {
-                    i += 1;
-                    if matches!(chars[i], '%' | '_') {
-                        value.push('\\');
-                    }
-                    value.push(match chars[i] {
-                        'n' => '\n',
-                        't' => '\t',
-                        '0' => '\0',
-                        other => other,
-                    });
-                } else {
-                    value.push(chars[i]);
-                    i += usize::from(chars[i] == '\'');
-                }
-                i += 1;
-            }
-            i += 1;
-            tokens.push(Token::Text(value));
-        } else if c == '0' && chars.get(i + 1) == Some(&'x') {
-            i += 2;
-            while i < chars.len() && chars[i].is_ascii_hexdigit() {
-                i += 1;
-            }
-            let digits: String = chars[start + 2..i].iter().collect();
-            let bytes =
-                (0..digits.len()).step_by(2).map(|k| u8::from_str_radix(&digits[k..k + 2], 16).unwrap());
-            tokens.push(Token::Bytes(bytes.collect()));
-        } else if c.is_ascii_digit() || (c == '.' && chars.get(i + 1).is_some_and(char::is_ascii_digit)) {
-            while i < chars.len() && (chars[i].is_ascii_digit() || chars[i] == '.') {
-                i += 1;
-            }
-            if i < chars.len() && chars[i] == 'e' {
-                i += 1;
-                i += usize::from(chars.get(i) == Some(&'-') || chars.get(i) == Some(&'+'));
-                while i < chars.len() && chars[i].is_ascii_digit() {
-                    i += 1;
-                }
-            }
-            tokens.push(Token::Number(chars[start..i].iter().collect()));
-        } else if c.is_alphabetic() || c == '_' {
-            while i < chars.len() && (chars[i].is_alphanumeric() || chars[i] == '_') {
-                i += 1;
-            }
-            tokens.push(Token::Word(chars[start..i].iter().collect::<String>().to_lowercase()));
-        } else {
-            let two: String = chars[i..(i + 2).min(chars.len())].iter().collect();
-            let three: String = chars[i..(i + 3).min(chars.len())].iter().collect();
-            let len = if three == "<=>" {
-                3
-            } else if matches!(two.as_str(), "<=" | ">=" | "<>" | "!=" | "<<" | ">>" | "&&" | "||") {
-                2
-            } else {
-                1
-            };
-            i += len;
-            tokens.push(Token::Op(chars[start..i].iter().collect()));
-        }
-    }
-    tokens
-}
-
-impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
-    }
-
-    fn word(&mut self, word: &str) -> bool {
-        let found = self.peek() == Some(&Token::Word(word.into()));
-        self.at += usize::from(found);
-        found
-    }
-
-    fn op(&mut self, op: &str) -> bool {
-        let found = self.peek() == Some(&Token::Op(op.into()));
-        self.at += usize::from(found);
-        found
-    }
-
-    fn expect(&mut self, op: &str) {
-        assert!(self.op(op), "{op} expected at {:?}", &self.tokens[self.at..]);
-    }
-
-    fn call(&self, name: &str, args: Vec<Expr>) -> Result<Expr> {
-        registry::resolve(self.ctx, name, args)
-    }
-
-    fn text(&self, value: &str) -> Expr {
-        Expr::string(value, self.ctx.connection_collation)
-    }
-
-    /// Binding power and name of the operator ahead.
-    fn infix(&self) -> Option<(u8, String)> {
-        let name = match self.peek()? {
-            Token::Word(w) | Token::Op(w) => w.clone(),
-            _ => return None,
-        };
-        let power = match name.as_str() {
-            "or" | "||" => 1,
-            "xor" => 2,
-            "and" | "&&" => 3,
-            "=" | "<=>" | "<" | "<=" | ">" | ">=" | "<>" | "!=" | "is" | "like" | "in" | "regexp"
-            | "between" | "not" => 5,
-            "|" => 6,
-            "&" => 7,
-            "<<" | ">>" => 8,
-            "+" | "-" => 9,
-            "*" | "/" | "%" | "div" | "mod" => 10,
-            "^" => 11,
-            "collate" => 13,
-            _ => return None,
-        };
-        Some((power, name))
-    }
-
-    fn expr(&mut self, min: u8) -> Result<Expr> {
-        let mut left = self.prefix()?;
-        while let Some((power, name)) = self.infix().filter(|(p, _)| *p >= min) {
-            self.at += 1;
-            left = self.infix_rest(left, power, &name)?;
-        }
-        Ok(left)
-    }
-
-    fn infix_rest(&mut self, left: Expr, power: u8, name: &str) -> Result<Expr> {
-        match name {
-            "is" => {
-                let negated = self.word("not");
-                let test = ["null", "true", "false"].into_iter().find(|w| self.word(w)).unwrap();
-                let found = self.call(&format!("is_{test}"), vec![left])?;
-                if negated { self.call("not", vec![found]) } else { Ok(found) }
-            }
-            "not" => {
-                let (_, name) = self.infix().unwrap();
-                self.at += 1;
-                let found = self.infix_rest(left, power, &name)?;
-                self.call("not", vec![found])
-            }
-            "in" => {
-                self.expect("(");
-                let mut args = vec![left];
-                args.extend(self.list(")")?);
-                self.call("in", args)
-            }
-            "between" => {
-                let low = self.expr(6)?;
-                assert!(self.word("and"));
-                let high = self.expr(6)?;
-                self.call("between", vec![left, low, high])
-            }
-            "like" => {
-                let mut args = vec![left, self.expr(6)?];
-                if self.word("escape") {
-                    args.push(self.expr(6)?);
-                }
-                self.call("like", args)
-            }
-            "collate" => {
-                let Some(Token::Word(name)) = self.peek().cloned() else { panic!("collation expected") };
-                self.at += 1;
-                registry::collate(left, Collation::from_name(&name)?)
-            }
-            "+" | "-" if self.word("interval") => {
-                let (amount, unit) = self.interval()?;
-                self.call(if name == "+" { "date_add" } else { "date_sub" }, vec![left, amount, unit])
-            }
-            _ => {
-                let right = self.expr(power + 1)?;
-                let name = match name {
-                    "||" => "or",
-                    "&&" => "and",
-                    other => other,
-                };
-                self.call(name, vec![left, right])
-            }
-        }
-    }
-
-    fn interval(&mut self) -> Result<(Expr, Expr)> {
-        let amount = self.expr(0)?;
-        let Some(Token::Word(unit)) = self.peek().cloned() else { panic!("unit expected") };
-        self.at += 1;
-        Ok((amount, self.text(&unit)))
-    }
-
-    fn list(&mut self, end: &str) -> Result<Vec<Expr>> {
-        let mut items = Vec::new();
-        if self.op(end) {
-            return Ok(items);
-        }
-        loop {
-            if self.word("interval") {
-                let (amount, unit) = self.interval()?;
-                items.extend([amount, unit]);
-            } else {
-                items.push(self.expr(0)?);
-            }
-            if self.op(end) {
-                return Ok(items);
-            }
-            self.expect(",");
-        }
-    }
-
-    fn prefix(&mut self) -> Result<Expr> {
-        let token = self.peek().cloned().expect("an expression");
-        self.at += 1;
-        match token {
-            Token::Number(n) => Expr::number(&n),
-            Token::Text(t) => Ok(self.text(&t)),
-            Token::Bytes(b) => Ok(Expr::bytes(b)),
-            Token::Op(op) => match op.as_str() {
-                "(" => {
-                    let inner = self.expr(0)?;
-                    self.expect(")");
-                    Ok(inner)
-                }
-                "-" => {
-                    let arg = self.expr(12)?;
-                    self.call("neg", vec![arg])
-                }
-                "~" | "!" => {
-                    let arg = self.expr(12)?;
-                    self.call(&op, vec![arg])
-                }
-                other => panic!("{other} unexpected"),
-            },
-            Token::Word(word) => self.named(&word),
-        }
-    }
-
-    fn named(&mut self, word: &str) -> Result<Expr> {
-        match word {
-            "null" => return Ok(Expr::null()),
-            "true" | "false" => return Ok(Expr::bool(word == "true")),
-            "not" => {
-                let arg = self.expr(4)?;
-                return self.call("not", vec![arg]);
-            }
-            "binary" => {
-                let arg = self.expr(12)?;
-                return self.call("binary", vec![arg]);
-            }
-            "case" => return self.case(),
-            "date" | "time" | "timestamp" => {
-                if let Some(Token::Text(t)) = self.peek().cloned() {
-                    self.at += 1;
-                    return self.call(&format!("{word}_literal"), vec![self.text(&t)]);
-                }
-            }
-            _ => {}
-        }
-        self.expect("(");
-        match word {
-            "cast" => {
-                let arg = self.expr(0)?;
-                assert!(self.word("as"));
-                let to = self.cast_type();
-                self.expect(")");
-                Ok(registry::explicit_cast(arg, to))
-            }
-            "extract" | "timestampdiff" | "timestampadd" | "get_format" => {
-                let Some(Token::Word(unit)) = self.peek().cloned() else { panic!("unit expected") };
-                self.at += 1;
-                assert!(self.word("from") || self.op(","));
-                let mut args = vec![self.text(&unit)];
-                args.extend(self.list(")")?);
-                self.call(word, args)
-            }
-            _ => {
-                let args = self.list(")")?;
-                self.call(word, args)
-            }
-        }
-    }
-
-    fn case(&mut self) -> Result<Expr> {
-        let operand =
-            if self.peek() == Some(&Token::Word("when".into())) { None } else { Some(self.expr(0)?) };
-        let mut whens = Vec::new();
-        while self.word("when") {
-            let when = self.expr(0)?;
-            assert!(self.word("then"));
-            whens.push((when, self.expr(0)?));
-        }
-        let otherwise = if self.word("else") { Some(self.expr(0)?) } else { None };
-        assert!(self.word("end"));
-        registry::case(self.ctx, operand, whens, otherwise)
-    }
-
-    fn cast_type(&mut self) -> FieldType {
-        let Some(Token::Word(name)) = self.peek().cloned() else { panic!("type expected") };
-        self.at += 1;
-        let mut numbers = Vec::new();
-        if self.op("(") {
-            while let Some(Token::Number(n)) = self.peek().cloned() {
-                self.at += 1;
-                numbers.push(n.parse::<u32>().unwrap());
-                self.op(",");
-            }
-            self.expect(")");
-        }
-        let first = numbers.first().copied();
-        let string = |collation| match first {
-            Some(n) => FieldType::new(MysqlType::Char).with_flen(n).with_collation(collation),
-            None => FieldType::varchar(u32::MAX, collation),
-        };
-        match name.as_str() {
-            "signed" => FieldType::bigint(),
-            "unsigned" => FieldType::bigint_unsigned(),
-            "double" => FieldType::double(),
-            "float" => FieldType::new(MysqlType::Float),
-            "decimal" => FieldType::decimal(first.unwrap_or(10), numbers.get(1).copied().unwrap_or(0) as u8),
-            "date" => FieldType::date(),
-            "datetime" => FieldType::datetime(first.unwrap_or(0) as u8),
-            "time" => FieldType::time(first.unwrap_or(0) as u8),
-            "year" => FieldType::new(MysqlType::Year),
-            "char" => string(self.ctx.connection_collation),
-            "binary" => string(Collation::Binary),
-            other => panic!("type {other}"),
-        }
-    }
-}
+use rutile_expr::types::store::{self, Target};
+use rutile_expr::{Datum, Error, EvalContext, Expr, FieldType, OnBadValue, Result, SqlMode, array};
 
 fn context() -> EvalContext {
     EvalContext { sql_mode: SqlMode::DEFAULT, now_micros: 1_704_067_200_000_000, ..EvalContext::default() }
@@ -370,13 +20,6 @@ fn context() -> EvalContext {
 
 fn show(value: &Datum, field_type: &FieldType) -> String {
     if value.is_null() { "NULL".into() } else { to_text(value, field_type) }
-}
-
-fn parse(ctx: &EvalContext, text: &str) -> Result<Expr> {
-    let mut parser = Parser { ctx, tokens: tokenize(text), at: 0 };
-    let expr = parser.expr(0)?;
-    assert_eq!(parser.at, parser.tokens.len(), "text left over in {text}");
-    Ok(expr)
 }
 
 fn evaluate(ctx: &EvalContext, text: &str) -> Result<String> {
@@ -434,7 +77,7 @@ fn guarded<T>(run: impl Fn() -> T) -> std::thread::Result<T> {
 
 #[test]
 fn expressions_have_the_values_that_mysql_gives() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/expressions");
     let mut failures = Vec::new();
     let mut count = 0;
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
@@ -457,4 +100,44 @@ fn expressions_have_the_values_that_mysql_gives() {
         }
     }
     assert!(failures.is_empty(), "{} of {count} differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+fn assign(strict: bool, column_type: &str, text: &str) -> String {
+    let on_bad_value = if strict { OnBadValue::Fail } else { OnBadValue::Warn };
+    let sql_mode = if strict { SqlMode::DEFAULT } else { SqlMode::default() };
+    let ctx = EvalContext { on_bad_value, sql_mode, ..context() };
+    let to = parse_type(&ctx, column_type);
+    let target = Target { column: "c", row: 1, field_type: &to };
+    let expr = parse(&ctx, text).unwrap();
+    let assigned = expr.eval_scalar(&ctx).and_then(|v| store::assign(&ctx, v, expr.field_type(), &target));
+    match assigned {
+        Err(Error::Internal(text)) => format!("INTERNAL {text}"),
+        Err(e) => format!("{} {e}", e.code()),
+        Ok(value) => {
+            let warning = ctx.warnings.list().first().map(|w| format!(" ({})", w.code)).unwrap_or_default();
+            format!("{}{warning}", show(&value, &to))
+        }
+    }
+}
+
+/// `tests/golden/assign.txt`: type, value, then what INSERT into a column `c` of that type did in strict mode and without any mode:
+/// the value stored, with the number of the first warning, or the error.
+#[test]
+fn columns_take_values_as_mysql_does() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/assign.txt");
+    let mut failures = Vec::new();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let [column_type, text, strict, lenient] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        for (is_strict, wanted) in [(true, strict), (false, lenient)] {
+            let got = guarded(|| assign(is_strict, column_type, text)).unwrap_or_else(|_| "PANIC".into());
+            if got != wanted {
+                failures.push(format!(
+                    "{column_type} <- {text} (strict {is_strict})\n    wanted {wanted}\n    got    {got}"
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
+    Array, ArrayRef, ArrowPrimitiveType, Decimal128Array, Decimal256Array, Float64Array, Int64Array,
+    PrimitiveArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::datatypes::{Decimal128Type, Float64Type, Int64Type, i256};
 
 use super::coercion::precision_of;
 use super::registry::{self, Entry};
@@ -370,32 +371,63 @@ fn vector(scope: &Scope<'_>, args: &[Value], rows: usize) -> Option<Result<Value
 
 fn decimal_vector(scope: &Scope<'_>, args: &[Value], rows: usize) -> Option<Result<Value>> {
     let ret = scope.ret();
-    if ret.flen > 38 || scope.arg_type(0).flen > 38 || scope.arg_type(1).flen > 38 {
-        return None;
-    }
     let scales = [scope.arg_type(0).decimals, scope.arg_type(1).decimals];
-    let side_of = |i: usize| -> Option<Side<'_, arrow::datatypes::Decimal128Type>> {
-        Some(match &args[i] {
-            Value::Array(array) => Side::Array(array.as_any().downcast_ref::<Decimal128Array>()?),
-            Value::Scalar(Datum::Decimal(v)) => Side::Scalar(v.rescale(scales[i]).unscaled_i128()?),
-            Value::Scalar(_) => return None,
-        })
-    };
-    let (a, b) = (side_of(0)?, side_of(1)?);
-    let limit = POW10[ret.flen as usize];
-    let within = move |v: i128| (v.unsigned_abs() < limit.unsigned_abs()).then_some(v);
+    let (wide0, wide1) = (narrowed(&args[0], scales[0])?, narrowed(&args[1], scales[1])?);
+    let (a, b) = (wide0.side(), wide1.side());
+    let limit = POW10.get(ret.flen as usize).map_or(u128::MAX, |limit| limit.unsigned_abs());
+    let within = move |v: i128| (v.unsigned_abs() < limit).then_some(v);
     let target = ret.decimals;
-    let (fa, fb) = (
-        POW10[usize::from(target.saturating_sub(scales[0]))],
-        POW10[usize::from(target.saturating_sub(scales[1]))],
-    );
+    let factor = |scale: u8| POW10.get(usize::from(target.saturating_sub(scale))).copied();
+    let (fa, fb) = (factor(scales[0])?, factor(scales[1])?);
     let (values, nulls) = match scope.call.func.name {
         "+" => zip(&a, &b, rows, |x, y| within(x.checked_mul(fa)?.checked_add(y.checked_mul(fb)?)?)),
         "-" => zip(&a, &b, rows, |x, y| within(x.checked_mul(fa)?.checked_sub(y.checked_mul(fb)?)?)),
         "*" if target == scales[0] + scales[1] => zip(&a, &b, rows, |x, y| within(x.checked_mul(y)?)),
         _ => None,
     }?;
-    let array =
-        Decimal128Array::new(values.into(), nulls).with_precision_and_scale(ret.flen as u8, target as i8);
-    Some(array.map(|a| Value::Array(Arc::new(a) as ArrayRef)).map_err(Error::from))
+    let array: Result<ArrayRef> = if ret.flen <= 38 {
+        let array =
+            Decimal128Array::new(values.into(), nulls).with_precision_and_scale(ret.flen as u8, target as i8);
+        array.map(|a| Arc::new(a) as ArrayRef).map_err(Error::from)
+    } else {
+        let values: Vec<i256> = values.into_iter().map(i256::from_i128).collect();
+        let array =
+            Decimal256Array::new(values.into(), nulls).with_precision_and_scale(ret.flen as u8, target as i8);
+        array.map(|a| Arc::new(a) as ArrayRef).map_err(Error::from)
+    };
+    Some(array.map(Value::Array))
+}
+
+/// A decimal argument in 128 bits: most numbers of wide types fit.
+enum Narrow<'a> {
+    Borrowed(&'a Decimal128Array),
+    Owned(Decimal128Array),
+    Scalar(i128),
+}
+
+impl Narrow<'_> {
+    fn side(&self) -> Side<'_, Decimal128Type> {
+        match self {
+            Narrow::Borrowed(array) => Side::Array(array),
+            Narrow::Owned(array) => Side::Array(array),
+            Narrow::Scalar(value) => Side::Scalar(*value),
+        }
+    }
+}
+
+fn narrowed(value: &Value, scale: u8) -> Option<Narrow<'_>> {
+    let array = match value {
+        Value::Scalar(Datum::Decimal(v)) => return v.rescale(scale).unscaled_i128().map(Narrow::Scalar),
+        Value::Scalar(_) => return None,
+        Value::Array(array) => array,
+    };
+    if let Some(array) = array.as_any().downcast_ref::<Decimal128Array>() {
+        return Some(Narrow::Borrowed(array));
+    }
+    let wide = array.as_any().downcast_ref::<Decimal256Array>()?;
+    // What lies below a NULL need not fit.
+    let values: Option<Vec<i128>> = (0..wide.len())
+        .map(|row| if wide.is_null(row) { Some(0) } else { wide.value(row).to_i128() })
+        .collect();
+    Some(Narrow::Owned(Decimal128Array::new(values?.into(), wide.nulls().cloned())))
 }

@@ -6,6 +6,7 @@ pub mod bits;
 pub mod cast;
 pub mod coercion;
 pub mod compare;
+pub mod compare_types;
 pub mod control;
 pub mod encode;
 pub mod hash;

@@ -1,12 +1,16 @@
 //! The current time, and the parts of dates and times.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::{Array, Int64Array, UInt64Array};
 
 use super::registry::{self, Arg, Entry, Typing, ret};
 use super::string::int;
 use super::time_unit::Unit;
 use crate::context::EvalContext;
 use crate::error::{Error, Result};
+use crate::eval::Value;
 use crate::expr::{Expr, Function, Scope, Volatility};
 use crate::types::time::{Parts, day_number};
 use crate::types::time_parse::{DateRules, parse_datetime, parse_duration};
@@ -33,8 +37,20 @@ pub static ENTRIES: &[Entry] = &[
         &[Int],
         fsp_datetime,
     ),
-    Entry::fixed(Function::strict("year", |_, a| part(a, |p| p.year)), 1, 1, &[Moment], ret::int),
-    Entry::fixed(Function::strict("month", |_, a| part(a, |p| p.month)), 1, 1, &[Moment], ret::int),
+    Entry::fixed(
+        Function::strict("year", |_, a| part(a, |p| p.year)).vectorized(|_, a, _| bulk(&a[0], Time::year)),
+        1,
+        1,
+        &[Moment],
+        ret::int,
+    ),
+    Entry::fixed(
+        Function::strict("month", |_, a| part(a, |p| p.month)).vectorized(|_, a, _| bulk(&a[0], Time::month)),
+        1,
+        1,
+        &[Moment],
+        ret::int,
+    ),
     Entry::fixed(Function::strict("dayofmonth", |_, a| part(a, |p| p.day)), 1, 1, &[Moment], ret::int),
     Entry::fixed(
         Function::strict("quarter", |_, a| part(a, |p| p.month.div_ceil(3))),
@@ -61,7 +77,7 @@ pub static ENTRIES: &[Entry] = &[
     Entry::fixed(Function::strict("monthname", monthname), 1, 1, &[Moment], ret::text),
     Entry::fixed(Function::strict("date", date), 1, 1, &[Moment], ret::date),
     Entry::fixed(Function::strict("time", time), 1, 1, &[Arg::Duration], ret::time),
-    Entry::custom(Function::strict("extract", extract), 2, 2, resolve_extract),
+    Entry::custom(Function::strict("extract", extract).vectorized(extract_vector), 2, 2, resolve_extract),
     Entry::custom(Function::strict("date_literal", time), 1, 1, resolve_date_literal),
     Entry::custom(Function::strict("time_literal", time), 1, 1, resolve_time_literal),
     Entry::custom(Function::strict("timestamp_literal", time), 1, 1, resolve_timestamp_literal),
@@ -139,6 +155,23 @@ pub(super) fn as_duration(value: &Datum) -> Duration {
 
 fn part(args: &[Datum], get: fn(Parts) -> u32) -> Result<Datum> {
     Ok(Datum::Int(i64::from(get(as_time(&args[0]).parts()))))
+}
+
+/// One field of a column of dates.
+fn bulk(value: &Value, get: fn(Time) -> u32) -> Option<Result<Value>> {
+    let Value::Array(array) = value else { return None };
+    let times = array.as_any().downcast_ref::<UInt64Array>()?;
+    let fields: Vec<i64> = times.values().iter().map(|v| i64::from(get(Time(*v)))).collect();
+    Some(Ok(Value::Array(Arc::new(Int64Array::new(fields.into(), times.nulls().cloned())))))
+}
+
+fn extract_vector(scope: &Scope<'_>, args: &[Value], _: usize) -> Option<Result<Value>> {
+    match unit_of(&scope.call.args[0]).ok()? {
+        Unit::Year => bulk(&args[1], Time::year),
+        Unit::Month => bulk(&args[1], Time::month),
+        Unit::Day => bulk(&args[1], Time::day),
+        _ => None,
+    }
 }
 
 fn clock(args: &[Datum], get: fn(Duration) -> u32) -> Result<Datum> {

@@ -3,12 +3,13 @@
 use super::convert;
 use super::datum::Datum;
 use super::decimal::Decimal;
+use super::duration::{DURATION_MICROS_MAX, Duration};
 use super::field_type::{Family, FieldType, LENGTH_UNSPECIFIED, MysqlType, NOT_FIXED_DECIMALS};
 use super::format::{to_bytes, to_text};
 use super::number::{self, Used};
 use super::time::Time;
 use super::time_parse::{self, DateRules};
-use crate::context::{EvalContext, OnBadValue};
+use crate::context::{EvalContext, OnBadValue, SqlMode};
 use crate::error::{Error, Result};
 
 /// The column that is assigned, and which row of the statement (from 1).
@@ -30,6 +31,21 @@ impl Target<'_> {
 
     fn incorrect(&self, kind: &'static str, value: String) -> Error {
         Error::IncorrectColumn { kind, value, column: self.column.to_string(), row: self.row }
+    }
+
+    fn too_long(&self) -> Error {
+        Error::DataTooLong { column: self.column.to_string(), row: self.row }
+    }
+
+    /// Fails with `strict` in a strict statement, else warns with `lenient`.
+    fn bad(&self, ctx: &EvalContext, strict: Error, lenient: Error) -> Result<()> {
+        match ctx.on_bad_value {
+            OnBadValue::Fail => Err(strict),
+            OnBadValue::Warn => {
+                ctx.warn(&lenient);
+                Ok(())
+            }
+        }
     }
 
     fn incorrect_temporal(&self, kind: &'static str, value: String) -> Error {
@@ -86,7 +102,9 @@ fn exact_number(
     match used {
         Used::All => {}
         Used::Nothing => ctx.bad_value(target.incorrect(kind, text))?,
-        Used::Prefix if kind == "integer" => ctx.bad_value(target.truncated())?,
+        Used::Prefix if kind == "decimal" => {
+            target.bad(ctx, target.incorrect(kind, text), target.truncated())?
+        }
         Used::Prefix => ctx.bad_value(target.truncated())?,
     }
     Ok(number)
@@ -110,7 +128,15 @@ fn assign_int(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Targe
             let rounded = number::round_half_even(*v);
             Decimal::from_f64(rounded).unwrap_or(Decimal::max(65, 0)).rescale(0)
         }
-        other => exact_number(ctx, other, from, target, "integer")?.rescale(0),
+        other => {
+            let exact = exact_number(ctx, other, from, target, "integer")?;
+            if to.unsigned && exact.is_negative() {
+                // Even what would round to zero.
+                ctx.bad_value(target.out_of_range())?;
+                return Ok(Datum::UInt(0));
+            }
+            exact.rescale(0)
+        }
     };
     if to.unsigned {
         let (number, exact) = rounded.to_u64();
@@ -145,9 +171,10 @@ fn assign_year(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Targ
     let text = is_text(value, from).then(|| to_text(value, from));
     let number = match value {
         Datum::Time(v) => i64::from(v.year()),
-        other => exact_number(ctx, other, from, target, "year")?.to_i64().0,
+        other => exact_number(ctx, other, from, target, "integer")?.to_i64().0,
     };
-    let zero_is_2000 = text.as_deref().is_some_and(|t| t.trim().len() != 4);
+    let is_number = |t: &str| t.starts_with(|c: char| c.is_ascii_digit());
+    let zero_is_2000 = text.as_deref().map(str::trim).is_some_and(|t| t.len() != 4 && is_number(t));
     match year_of_number(number, zero_is_2000) {
         Some(year) => Ok(Datum::UInt(year)),
         None => {
@@ -167,7 +194,7 @@ fn assign_bit(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Targe
         other => (convert::to_u64(ctx, other, from)?, true),
     };
     if !fits || number > max {
-        ctx.bad_value(Error::DataTooLong { column: target.column.to_string(), row: target.row })?;
+        target.bad(ctx, target.too_long(), target.out_of_range())?;
         return Ok(Datum::UInt(max));
     }
     Ok(Datum::UInt(number))
@@ -183,13 +210,11 @@ fn assign_double(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Ta
     let mut number = if is_text(value, from) {
         let text = to_text(value, from);
         let (number, used) = number::parse_f64(&text);
-        match used {
-            Used::All => {}
-            Used::Nothing => {
-                let kind = if to.tp == MysqlType::Float { "float" } else { "double" };
-                ctx.bad_value(target.incorrect(kind, text))?;
-            }
-            Used::Prefix => ctx.bad_value(target.truncated())?,
+        if used == Used::Prefix && number.abs() == f64::MAX {
+            ctx.bad_value(target.out_of_range())?;
+        } else if used != Used::All {
+            let kind = if to.tp == MysqlType::Float { "FLOAT" } else { "DOUBLE" };
+            ctx.bad_value(target.incorrect(kind, text))?;
         }
         number
     } else {
@@ -235,36 +260,44 @@ fn assign_time(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Targ
     let to = target.field_type;
     let kind = if to.tp == MysqlType::Date { "date" } else { "datetime" };
     let rules = DateRules::of(ctx.sql_mode);
-    let refuse = || -> Result<Datum> {
-        ctx.bad_value(target.incorrect_temporal(kind, to_text(value, from)))?;
+    let incorrect = || target.incorrect_temporal(kind, to_text(value, from));
+    let refuse = |lenient: Error| -> Result<Datum> {
+        target.bad(ctx, incorrect(), lenient)?;
         Ok(Datum::Time(Time::ZERO))
     };
-    let parsed = match value {
-        Datum::Time(v) if !rules.accept(&v.parts()) => return refuse(),
-        Datum::Time(_) | Datum::Duration(_) => None,
+    match value {
+        Datum::Time(v) if !rules.accept(&v.parts()) => return refuse(target.truncated()),
         text if is_text(text, from) => match time_parse::parse_datetime(&to_text(text, from), rules) {
-            None => return refuse(),
-            some => some,
+            // A day that no calendar has is out of range, what is no date at all is cut.
+            None if is_date_shaped(&to_text(text, from)) => return refuse(target.out_of_range()),
+            None => return refuse(target.truncated()),
+            Some(parsed) if parsed.truncated => target.bad(ctx, incorrect(), target.truncated())?,
+            Some(_) => {}
         },
-        _ => None,
-    };
-    if parsed.is_some_and(|p| p.truncated) {
-        ctx.bad_value(target.truncated())?;
+        _ => {}
     }
-    // The text was judged above: what is left is to convert it, quietly.
+    // What is left is to convert it, quietly.
     let quiet = EvalContext { on_bad_value: OnBadValue::Warn, ..ctx.for_folding() };
     let fsp = if to.tp == MysqlType::Date { 6 } else { to.fsp() };
-    let Some(time) = convert::to_time(&quiet, value, from, fsp, rules)? else { return refuse() };
+    let Some(time) = convert::to_time(&quiet, value, from, fsp, rules)? else {
+        return refuse(target.truncated());
+    };
     if to.tp == MysqlType::Date {
         if time.to_date() != time {
-            ctx.note(&target.truncated());
+            ctx.note(&if ctx.on_bad_value == OnBadValue::Fail { incorrect() } else { target.truncated() });
         }
         return Ok(Datum::Time(time.to_date()));
     }
     if to.tp == MysqlType::Timestamp && !time.is_zero_date() && !timestamp_in_range(ctx, time) {
-        return refuse();
+        return refuse(target.out_of_range());
     }
     Ok(Datum::Time(time))
+}
+
+/// Does it read as a date but for its day of the month?
+fn is_date_shaped(text: &str) -> bool {
+    let lax = DateRules { no_zero_date: false, no_zero_in_date: false, allow_invalid: true };
+    time_parse::parse_datetime(text, lax).is_some()
 }
 
 /// 1970-01-01 00:00:01 to 2038-01-19 03:14:07 UTC.
@@ -274,26 +307,35 @@ fn timestamp_in_range(ctx: &EvalContext, time: Time) -> bool {
 }
 
 fn assign_duration(ctx: &EvalContext, value: &Datum, from: &FieldType, target: &Target<'_>) -> Result<Datum> {
-    let quiet = ctx.for_folding();
-    let quiet = EvalContext { on_bad_value: OnBadValue::Warn, ..quiet };
-    let converted = convert::to_duration(&quiet, value, from, target.field_type.fsp())?;
-    if quiet.warnings.count() > 0 {
-        let parsed =
-            is_text(value, from).then(|| time_parse::parse_duration(&to_text(value, from))).flatten();
-        let error = match converted {
-            Some(_) if parsed.is_some_and(|p| p.truncated) => target.truncated(),
-            Some(_) => target.out_of_range(),
-            None if !is_text(value, from) => target.out_of_range(),
-            None => target.incorrect_temporal("time", to_text(value, from)),
+    let incorrect = || target.incorrect_temporal("time", to_text(value, from));
+    let fsp = target.field_type.fsp();
+    if is_text(value, from) {
+        let text = to_text(value, from);
+        let Some(parsed) = time_parse::parse_duration(&text) else {
+            let shaped = text.trim_start().starts_with(|c: char| c.is_ascii_digit());
+            target.bad(ctx, incorrect(), if shaped { target.out_of_range() } else { target.truncated() })?;
+            return Ok(Datum::Duration(Duration::default()));
         };
-        ctx.bad_value(error)?;
+        if parsed.out_of_range {
+            target.bad(ctx, incorrect(), target.out_of_range())?;
+        } else if parsed.truncated {
+            target.bad(ctx, incorrect(), target.truncated())?;
+        }
+        let cut = ctx.sql_mode.contains(SqlMode::TIME_TRUNCATE_FRACTIONAL);
+        return Ok(Datum::Duration(parsed.round(fsp, cut)));
     }
-    Ok(Datum::Duration(converted.unwrap_or_default()))
+    let quiet = EvalContext { on_bad_value: OnBadValue::Warn, ..ctx.for_folding() };
+    if let Some(converted) = convert::to_duration(&quiet, value, from, fsp)? {
+        return Ok(Datum::Duration(converted));
+    }
+    target.bad(ctx, incorrect(), target.out_of_range())?;
+    let number = convert::to_f64(&quiet, value, from)?;
+    let nearest = if number.abs() > 8_385_959.0 { DURATION_MICROS_MAX } else { 0 };
+    Ok(Datum::Duration(Duration(if number < 0.0 { -nearest } else { nearest })))
 }
 
 fn assign_string(ctx: &EvalContext, value: Datum, from: &FieldType, target: &Target<'_>) -> Result<Datum> {
     let to = target.field_type;
-    let too_long = || Error::DataTooLong { column: target.column.to_string(), row: target.row };
     if to.is_binary_string() {
         let mut bytes = match value {
             Datum::Bytes(b) => b,
@@ -302,7 +344,7 @@ fn assign_string(ctx: &EvalContext, value: Datum, from: &FieldType, target: &Tar
         };
         let length = to.flen as usize;
         if to.flen != LENGTH_UNSPECIFIED && bytes.len() > length {
-            ctx.bad_value(too_long())?;
+            target.bad(ctx, target.too_long(), target.truncated())?;
             bytes.truncate(length);
         }
         if to.tp == MysqlType::Char {
@@ -329,7 +371,7 @@ fn assign_string(ctx: &EvalContext, value: Datum, from: &FieldType, target: &Tar
         text = convert::convert_charset(text, to.collation);
     }
     if to.flen != LENGTH_UNSPECIFIED && text.len() > to.flen as usize {
-        text = cut_text(ctx, text, target, &too_long)?;
+        text = cut_text(ctx, text, target)?;
     }
     if to.tp == MysqlType::Char {
         // CHAR is stored without its trailing spaces and shown without them.
@@ -339,12 +381,7 @@ fn assign_string(ctx: &EvalContext, value: Datum, from: &FieldType, target: &Tar
 }
 
 /// Cuts a text to its column: TEXT counts bytes, CHAR and VARCHAR characters. Spaces that are lost are only noted.
-fn cut_text(
-    ctx: &EvalContext,
-    mut text: String,
-    target: &Target<'_>,
-    too_long: &dyn Fn() -> Error,
-) -> Result<String> {
+fn cut_text(ctx: &EvalContext, mut text: String, target: &Target<'_>) -> Result<String> {
     let to = target.field_type;
     let length = to.flen as usize;
     let end = if to.is_blob() {
@@ -360,7 +397,7 @@ fn cut_text(
             ctx.note(&target.truncated());
         }
     } else {
-        ctx.bad_value(too_long())?;
+        target.bad(ctx, target.too_long(), target.truncated())?;
     }
     text.truncate(end);
     Ok(text)
