@@ -10,6 +10,8 @@
 
 mod encoding;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use encoding::{RawApi, RawValue};
 pub use store::RawStore;
