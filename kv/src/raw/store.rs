@@ -11,7 +11,8 @@ use super::encoding::{RawApi, RawValue};
 use super::{Error, Result};
 use crate::engine::{Cf, IterOptions};
 use crate::raftstore::{Modify, RaftKv, RegionSnapshot, WriteData};
-use crate::txn::latch::Latches;
+use crate::txn::detached::Detached;
+use crate::txn::latch::{LatchGuard, Latches};
 
 /// Scans of more pairs than this leave the async threads.
 const INLINE_SCAN_LIMIT: usize = 512;
@@ -149,18 +150,26 @@ impl RawStore {
                 return Err(key_not_in_region(&user_key, &region));
             }
         }
-        let latches = if atomic {
-            let keys = modifies.iter().filter_map(|m| match m {
-                Modify::Put(_, key, _) | Modify::Delete(_, key) => Some(&key[..]),
-                Modify::DeleteRange(..) => None,
-            });
-            Some(self.latches.acquire(keys).await)
-        } else {
-            None
-        };
-        self.raft.write(ctx, WriteData::new(modifies)).await?;
-        drop(latches);
-        Ok(())
+        if !atomic {
+            return Ok(self.raft.write(ctx, WriteData::new(modifies)).await?);
+        }
+        let keys = modifies.iter().filter_map(|m| match m {
+            Modify::Put(_, key, _) | Modify::Delete(_, key) => Some(&key[..]),
+            Modify::DeleteRange(..) => None,
+        });
+        let latches = self.latches.acquire(keys).await;
+        self.write_latched(ctx.clone(), modifies, latches).await
+    }
+
+    /// Keeps the latches until the write is applied, even when the caller goes away.
+    async fn write_latched(&self, ctx: Context, modifies: Vec<Modify>, latches: LatchGuard) -> Result<()> {
+        let raft = self.raft.clone();
+        let write = Detached::new(async move {
+            let result = raft.write(&ctx, WriteData::new(modifies)).await;
+            drop(latches);
+            result
+        });
+        Ok(write.await?)
     }
 
     /// Removes the keys of `[start, end)` that lie in the region.
@@ -301,13 +310,7 @@ impl RawStore {
         }
         let term = snapshot.term();
         drop(snapshot);
-        let raft = self.raft.clone();
-        let swap = crate::txn::detached::Detached::new(async move {
-            let result = raft.write(&Context { term, ..ctx }, WriteData::new(vec![modify])).await;
-            drop(latches);
-            result
-        });
-        swap.await?;
+        self.write_latched(Context { term, ..ctx }, vec![modify], latches).await?;
         Ok((true, before))
     }
 

@@ -73,7 +73,8 @@ async fn expired_keys_are_invisible_everywhere() {
 #[tokio::test]
 async fn compare_and_swap_can_delete() {
     let (raw, _) = store();
-    let mut cas = RawCasRequest { key: b("k"), value: b("1"), previous_not_exist: true, ..Default::default() };
+    let mut cas =
+        RawCasRequest { key: b("k"), value: b("1"), previous_not_exist: true, ..Default::default() };
     assert_eq!(raw.compare_and_swap(&cas).await.unwrap(), (true, None));
     (cas.previous_not_exist, cas.previous_value, cas.delete) = (false, b("0"), true);
     assert_eq!(raw.compare_and_swap(&cas).await.unwrap(), (false, Some(b("1"))));

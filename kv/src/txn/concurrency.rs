@@ -144,8 +144,15 @@ impl InFlightLocks {
         let visible = Lock { short_value: None, ..lock.clone() };
         let previous = locks.insert(key.encoded().to_vec(), Entry { key: key.clone(), lock: visible });
         drop(locks);
-        assert!(previous.is_none(), "two writers hold the latch of one key");
-        self.keys.push(key.encoded().to_vec());
+        match previous {
+            None => self.keys.push(key.encoded().to_vec()),
+            // A request that names a key twice.
+            Some(entry) => {
+                let same = entry.lock.start_ts == lock.start_ts;
+                assert!(same, "two transactions hold the latch of one key");
+                inner.lock_count.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
     }
 
     /// Whether there is nothing in flight.

@@ -127,8 +127,17 @@ impl Scheduler {
         &self.0.memory_locks
     }
 
-    /// A snapshot, on the caller's thread while the lease holds.
+    /// A snapshot of the leader, on the caller's thread while the lease holds.
+    ///
+    /// Followers are not read: the leader would not learn the read's timestamp, and could commit below it later.
     pub async fn snapshot(&self, ctx: &kvrpcpb::Context) -> Result<RegionSnapshot> {
+        let leader_only;
+        let ctx = if ctx.replica_read || ctx.stale_read {
+            leader_only = kvrpcpb::Context { replica_read: false, stale_read: false, ..ctx.clone() };
+            &leader_only
+        } else {
+            ctx
+        };
         match self.0.raft.try_snapshot(ctx) {
             Some(result) => Ok(result?),
             None => Ok(self.0.raft.snapshot(ctx).await?),

@@ -82,10 +82,9 @@ async fn async_commit_locks_and_their_commit() {
 async fn a_limit_makes_it_fall_back_to_two_phases() {
     let s = Script::new();
     s.txns.concurrency().update_max_ts(Timestamp(2_000_000));
-    for (key, mut req) in [
-        ("a", async_commit(10, vec![put("a", "1")])),
-        ("b", one_phase(11, vec![put("b", "1")])),
-    ] {
+    for (key, mut req) in
+        [("a", async_commit(10, vec![put("a", "1")])), ("b", one_phase(11, vec![put("b", "1")]))]
+    {
         req.max_commit_ts = 1_999_999;
         let response = s.prewrite(req).await.unwrap();
         assert_eq!((response.min_commit_ts, response.one_pc_commit_ts), (0, 0));

@@ -32,7 +32,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(End::Rollback),
         1 => Just(End::Leave)
     ];
-    let step = (writes, any::<bool>(), end).prop_map(|(writes, pessimistic, end)| Step { writes, pessimistic, end });
+    let step =
+        (writes, any::<bool>(), end).prop_map(|(writes, pessimistic, end)| Step { writes, pessimistic, end });
     prop::collection::vec(step, 1..30)
 }
 
@@ -102,7 +103,8 @@ async fn run(steps: Vec<Step>) {
 async fn check(s: &Script, model: &Model, ts: u64) {
     let left: Vec<u64> = s.locks(u64::MAX - 1).await.iter().map(|l| l.lock_version).collect();
     let context = Some(Context { resolved_locks: left, ..Default::default() });
-    let visible = |k: &str| model.get(k).and_then(|v| v.range(..=ts).next_back()).and_then(|(_, v)| v.clone());
+    let visible =
+        |k: &str| model.get(k).and_then(|v| v.range(..=ts).next_back()).and_then(|(_, v)| v.clone());
     let expected: Vec<_> = KEYS.iter().filter_map(|k| visible(k).map(|v| format!("{k}={v}"))).collect();
     for k in KEYS {
         let req = GetRequest { context: context.clone(), key: b(k), version: ts, ..Default::default() };
@@ -111,7 +113,8 @@ async fn check(s: &Script, model: &Model, ts: u64) {
         assert_eq!(got, visible(k), "{k} at {ts}");
     }
     for reverse in [false, true] {
-        let req = ScanRequest { context: context.clone(), limit: 100, version: ts, reverse, ..Default::default() };
+        let req =
+            ScanRequest { context: context.clone(), limit: 100, version: ts, reverse, ..Default::default() };
         let mut got = s.scan(req).await;
         if reverse {
             got.reverse();

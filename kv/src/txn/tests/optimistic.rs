@@ -143,12 +143,8 @@ async fn rollbacks_keep_late_prewrites_out() {
 async fn cleanup_minds_the_ttl() {
     let s = Script::new();
     let start = 100 << 18;
-    let cleanup = |current_ts| CleanupRequest {
-        key: b("a"),
-        start_version: start,
-        current_ts,
-        ..Default::default()
-    };
+    let cleanup =
+        |current_ts| CleanupRequest { key: b("a"), start_version: start, current_ts, ..Default::default() };
     s.prewrite(prewrite_request(start, vec![put("a", "1")])).await.unwrap();
     let alive = s.txns.cleanup(&cleanup(110 << 18)).await.unwrap_err().split().unwrap();
     assert!(alive.locked.is_some());
@@ -207,7 +203,8 @@ async fn batch_get_reports_keys_and_locks() {
     s.write(10, 20, vec![put("a", "1"), put("b", "2")]).await;
     s.prewrite(prewrite_request(30, vec![put("c", "3")])).await.unwrap();
     let keys = ["c", "b", "x", "a"].map(b).to_vec();
-    let response = s.txns.batch_get(&BatchGetRequest { keys, version: 40, ..Default::default() }).await.unwrap();
+    let response =
+        s.txns.batch_get(&BatchGetRequest { keys, version: 40, ..Default::default() }).await.unwrap();
     assert!(response.pairs[0].error.as_ref().unwrap().locked.is_some());
     assert_eq!((&response.pairs[1].value, &response.pairs[2].value), (&b("2"), &b("1")));
     assert_eq!(response.pairs.len(), 3);
