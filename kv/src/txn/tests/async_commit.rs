@@ -70,7 +70,7 @@ async fn async_commit_locks_and_their_commit() {
     s.expect("a", 2_000_000, None).await;
     assert!(s.get("a", 2_000_001).await.unwrap_err().locked.unwrap().use_async_commit);
     assert!(s.get("a", u64::MAX).await.is_err(), "a latest read must wait for a decided transaction");
-    let locks = s.locks(u64::MAX - 1).await;
+    let locks = s.locks(u64::MAX).await;
     assert_eq!((&locks[0].secondaries[..], &locks[1].secondaries[..]), (&[b("b")][..], &[][..]));
     assert!(s.commit(10, 2_000_000, &["a"]).await.is_err());
     s.commit(10, 2_000_001, &["a", "b"]).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_limit_makes_it_fall_back_to_two_phases() {
         req.max_commit_ts = 1_999_999;
         let response = s.prewrite(req).await.unwrap();
         assert_eq!((response.min_commit_ts, response.one_pc_commit_ts), (0, 0));
-        let lock = s.locks(u64::MAX - 1).await.into_iter().find(|l| l.key == b(key)).unwrap();
+        let lock = s.locks(u64::MAX).await.into_iter().find(|l| l.key == b(key)).unwrap();
         assert!(!lock.use_async_commit);
     }
     assert!(s.txns.concurrency().blocking_lock_in_range(b"", b"", Timestamp(u64::MAX - 1), &[]).is_none());
