@@ -14,8 +14,6 @@ mod database;
 mod drop;
 mod index;
 mod rename;
-#[cfg(test)]
-mod tests;
 pub mod types;
 
 use std::sync::Arc;

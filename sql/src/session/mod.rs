@@ -261,7 +261,10 @@ impl Session {
         let command = if request.prepared.is_some() { "Execute" } else { "Query" };
         let cancel = self.connection.begin(command, Some(request.text.clone()));
         Counters::count(&self.instance.counters.questions);
-        if !is_diagnostic(&statement) {
+        if is_diagnostic(&statement) {
+            // It reads what its predecessor remarked, and leaves that as it is.
+            *self.state.previous_remarks.lock() = self.warnings.list();
+        } else {
             self.clear_warnings();
         }
         match self.dispatch(statement, request, cancel).await {
