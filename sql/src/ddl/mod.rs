@@ -14,6 +14,8 @@ mod database;
 mod drop;
 mod index;
 mod rename;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 use std::sync::Arc;

@@ -59,7 +59,7 @@ pub fn field_type(column: &str, ty: &DataType, collate: Option<&str>, table: Col
                 return Err(Error::Mysql {
                     code: 1818,
                     state: "HY000",
-                    message: "Supports only YEAR or YEAR(4) column.".into(),
+                    message: "Invalid display width. Use YEAR instead.".into(),
                 });
             }
         },
@@ -210,8 +210,8 @@ fn members(column: &str, ty: &DataType, collate: Option<&str>, table: Collation)
     for elem in &ty.elems {
         // Trailing blanks of members do not count.
         let elem = String::from_utf8_lossy(elem).trim_end_matches(' ').to_string();
-        if elems.iter().any(|other| collation.equal(other.as_bytes(), elem.as_bytes())) {
-            return Err(Error::DuplicatedValueInType { column: column.into(), value: elem, tp: name });
+        if let Some(first) = elems.iter().find(|other| collation.equal(other.as_bytes(), elem.as_bytes())) {
+            return Err(Error::DuplicatedValueInType { column: column.into(), value: first.clone(), tp: name });
         }
         elems.push(elem);
     }

@@ -29,6 +29,8 @@ enum Args {
     Required,
     /// `[(p[, s])]`
     Precision,
+    /// `[(m, d)]`
+    Both,
 }
 
 impl Parser<'_> {
@@ -49,7 +51,7 @@ impl Parser<'_> {
             "FLOAT" | "FLOAT4" => (T::Float, Args::Precision),
             "DOUBLE" | "REAL" | "FLOAT8" => {
                 self.eat_kw("PRECISION");
-                (T::Double, Args::Precision)
+                (T::Double, Args::Both)
             }
             "BIT" => (T::Bit, Args::Length),
             "DATE" => (T::Date, Args::None),
@@ -93,7 +95,10 @@ impl Parser<'_> {
         }
         self.expect(Tok::LParen)?;
         ty.length = Some(self.unsigned()?);
-        if args == Args::Precision && self.eat(Tok::Comma) {
+        if args == Args::Both && !self.is(Tok::Comma) {
+            return Err(self.error());
+        }
+        if matches!(args, Args::Precision | Args::Both) && self.eat(Tok::Comma) {
             ty.decimals = Some(self.unsigned()?);
         }
         self.expect(Tok::RParen)?;
