@@ -128,7 +128,9 @@ fn limit_node(input: PhysicalPlan, limit: LimitClause) -> PhysicalPlan {
 
 /// Sorts, unless the input can be read in the order.
 fn sorted(input: LogicalPlan, keys: Vec<SortKey>, limit: Option<LimitClause>) -> Result<PhysicalPlan> {
-    let below = Wanted { order: resolve_order(&input, &keys), limit: limit.clone() };
+    let order = resolve_order(&input, &keys);
+    // Rows in no order the parent knows: it wants all of them.
+    let below = if order.is_empty() { Wanted::default() } else { Wanted { order, limit: limit.clone() } };
     let (input, ordered) = node(input, &below)?;
     if ordered {
         return Ok(match limit {
