@@ -159,7 +159,10 @@ impl Binder<'_> {
                     }
                     _ => None,
                 };
-                items.push(Item { title: title.clone(), aliased: alias.is_some(), expr: bound, column });
+                // Tables of information_schema are views, which give their columns' names.
+                let view = column.as_ref().filter(|c| alias.is_none() && same(&c.db, "information_schema"));
+                let title = view.map_or(title, |column| &column.name).clone();
+                items.push(Item { title, aliased: alias.is_some(), expr: bound, column });
             }
         }
         Ok(())
