@@ -24,9 +24,8 @@ pub fn write_ok(io: &mut PacketIo, capabilities: CapabilityFlags, header: u8, ok
     status.set(StatusFlags::SERVER_SESSION_STATE_CHANGED, tracked);
     out.extend_from_slice(&status.bits().to_le_bytes());
     out.extend_from_slice(&ok.warnings.to_le_bytes());
-    if !capabilities.contains(CapabilityFlags::CLIENT_SESSION_TRACK) {
-        out.extend_from_slice(ok.info.as_bytes());
-    } else if tracked || !ok.info.is_empty() {
+    // With a length in front whether sessions are tracked or not, as a MySQL server sends it.
+    if tracked || !ok.info.is_empty() {
         put_lenenc_bytes(out, ok.info.as_bytes());
     }
     if tracked {

@@ -33,8 +33,11 @@ impl ResultSet {
         ResultSet { columns: titles.split_ascii_whitespace().map(column).collect(), rows: Vec::new() }
     }
 
-    /// The same with rows.
+    /// The same with rows. A column in which no NULL stands is NOT NULL, but for a column's default.
     pub fn with_rows(mut self, rows: Vec<Vec<Datum>>) -> ResultSet {
+        for (i, (title, ty)) in self.columns.iter_mut().enumerate() {
+            ty.not_null = title != "Default" && rows.iter().all(|row| !row[i].is_null());
+        }
         self.rows = rows;
         self
     }
