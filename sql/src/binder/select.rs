@@ -100,7 +100,7 @@ impl Binder<'_> {
             }
             applies.append(&mut names.applies);
         }
-        let group = self.bind_group_by(select, chain, &items, &mut applies)?;
+        let group = self.bind_group_by(select, chain, &items, &aggregates, &mut applies)?;
         let mut having = Vec::new();
         if let Some(condition) = &select.having {
             aggregates.group_ids = group.iter().filter_map(plain_column).collect();
@@ -173,6 +173,7 @@ impl Binder<'_> {
         select: &ast::Select,
         chain: &Rc<ScopeChain>,
         items: &[Item],
+        aggregates: &Aggregates,
         applies: &mut Vec<super::subquery::PendingApply>,
     ) -> Result<Vec<Expr>> {
         let mut group: Vec<Expr> = Vec::with_capacity(select.group_by.len());
@@ -185,7 +186,11 @@ impl Binder<'_> {
                 }
                 _ => None,
             };
+            let is_call = |id: &usize| aggregates.calls.iter().any(|call| call.output.id == *id);
             let expr = match by_item {
+                Some(item) if item.expr.columns().iter().any(is_call) => {
+                    return Err(Error::WrongGroupField { column: item.title.clone() });
+                }
                 Some(item) => item.expr.clone(),
                 None => self.bind_expr(&key.expr, &mut names)?,
             };
