@@ -6,3 +6,6 @@ pub mod health;
 pub mod node;
 pub mod service;
 pub mod status;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What commands share: the way from latches to the replicated write.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -9,7 +10,7 @@ use rutile_proto::{errorpb, kvrpcpb, metapb};
 
 use super::concurrency::{ConcurrencyManager, InFlightLocks};
 use super::detached::Detached;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::latch::{LatchGuard, Latches};
 use super::lock_wait::LockWait;
 use super::memory_locks::{MemoryLocks, RegionView};
@@ -20,6 +21,13 @@ use crate::mvcc::reader::MvccReader;
 use crate::mvcc::txn::{MemoryChange, MvccTxn};
 use crate::pd_client::{self, PdClient};
 use crate::raftstore::{Modify, RaftKv, RegionSnapshot, WriteData};
+
+/// How far ahead of both the local clock and all earlier timestamps a client's timestamp may be.
+const FUTURE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
 
 /// Where fresh timestamps come from.
 #[async_trait]
@@ -125,6 +133,20 @@ impl Scheduler {
     #[must_use]
     pub fn memory_locks(&self) -> &MemoryLocks {
         &self.0.memory_locks
+    }
+
+    /// Notes that a client reads or asks at `ts`: later commits that this store times come after it.
+    ///
+    /// A timestamp from the far future is refused: it would push all those commits there.
+    pub fn observe_ts(&self, ts: Timestamp) -> Result<()> {
+        if ts != Timestamp::MAX && ts > self.0.concurrency.max_ts() {
+            let limit_ms = unix_ms().max(self.0.concurrency.max_ts().physical_ms()) + FUTURE_MS_MAX;
+            if ts.physical_ms() > limit_ms {
+                return Err(Error::InvalidRequest(format!("timestamp {ts} lies in the far future")));
+            }
+            self.0.concurrency.update_max_ts(ts);
+        }
+        Ok(())
     }
 
     /// A snapshot of the leader, on the caller's thread while the lease holds.

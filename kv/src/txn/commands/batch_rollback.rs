@@ -14,7 +14,7 @@ impl Scheduler {
         let ctx = req.context.clone().unwrap_or_default();
         let start_ts = Timestamp(req.start_version);
         // No later 1PC or async commit may land on the rollback record's timestamp.
-        self.concurrency().update_max_ts(start_ts);
+        self.observe_ts(start_ts)?;
         let keys = keys(&req.keys);
         self.run(&ctx, &keys, |txn, reader| {
             keys.iter().try_for_each(|key| cleanup(txn, reader, key, start_ts, Timestamp::ZERO, false))

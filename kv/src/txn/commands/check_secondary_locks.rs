@@ -16,7 +16,7 @@ impl Scheduler {
     ) -> Result<CheckSecondaryLocksResponse> {
         let ctx = req.context.clone().unwrap_or_default();
         let start_ts = Timestamp(req.start_version);
-        self.concurrency().update_max_ts(start_ts);
+        self.observe_ts(start_ts)?;
         let keys = keys(&req.keys);
         let found =
             self.run(&ctx, &keys, |txn, reader| check_secondary_locks(txn, reader, &keys, start_ts)).await?;

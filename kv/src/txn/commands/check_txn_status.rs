@@ -23,7 +23,7 @@ impl Scheduler {
             verify_is_primary: req.verify_is_primary,
         };
         for ts in [ask.lock_ts, ask.caller_start_ts, ask.current_ts] {
-            self.concurrency().update_max_ts(ts);
+            self.observe_ts(ts)?;
         }
         let keys = std::slice::from_ref(&ask.primary);
         let status = self.run(&ctx, keys, |txn, reader| check_txn_status(txn, reader, &ask)).await?;

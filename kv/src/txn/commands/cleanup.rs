@@ -13,7 +13,7 @@ impl Scheduler {
     pub async fn cleanup(&self, req: &CleanupRequest) -> Result<CleanupResponse> {
         let ctx = req.context.clone().unwrap_or_default();
         let (start_ts, current_ts) = (Timestamp(req.start_version), Timestamp(req.current_ts));
-        self.concurrency().update_max_ts(start_ts);
+        self.observe_ts(start_ts)?;
         let key = Key::from_raw(&req.key);
         let keys = std::slice::from_ref(&key);
         let done = self.run(&ctx, keys, |txn, reader| cleanup(txn, reader, &key, start_ts, current_ts, true));

@@ -63,7 +63,7 @@ fn ignored_locks(options: &ReadOptions) -> Vec<u64> {
 impl Scheduler {
     /// The first half of a read: later commits come after it, and writes in flight that it must see are waited for.
     async fn begin_read(&self, keys: &[Key], options: &ReadOptions) -> Result<()> {
-        self.concurrency().update_max_ts(options.ts);
+        self.observe_ts(options.ts)?;
         if !heeds_in_flight(options) {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl Scheduler {
 
     /// As `begin_read`, for the range `[lower, upper)` in PD form.
     async fn begin_range_read(&self, lower: &[u8], upper: &[u8], options: &ReadOptions) -> Result<()> {
-        self.concurrency().update_max_ts(options.ts);
+        self.observe_ts(options.ts)?;
         if !heeds_in_flight(options) {
             return Ok(());
         }

@@ -39,7 +39,7 @@ impl Scheduler {
         let force = req.wake_up_mode() == PessimisticLockWakeUpMode::WakeUpModeForceLock;
         let command = read_request(req)?;
         if command.props.return_value || force {
-            self.concurrency().update_max_ts(command.props.for_update_ts);
+            self.observe_ts(command.props.for_update_ts)?;
         }
         let mut token: Option<WakeToken> = None;
         let mut place: Option<(usize, u64)> = None;

@@ -35,7 +35,7 @@ impl Scheduler {
         let wants_async = req.use_async_commit;
         let (mut props, mutations) = read_request(&ctx, req)?;
         if mutations.iter().any(|m| m.checks_absence()) {
-            self.concurrency().update_max_ts(props.start_ts);
+            self.observe_ts(props.start_ts)?;
         }
         let mut started = self.start(&ctx, mutations.iter().map(|m| &m.key)).await?;
         if props.kind != CommitKind::TwoPhase {

@@ -28,7 +28,7 @@ impl Scheduler {
         }
         // As with every rollback, no later commit may land on the start_ts.
         for start_ts in fates.keys() {
-            self.concurrency().update_max_ts(*start_ts);
+            self.observe_ts(*start_ts)?;
         }
         let found: Vec<(Key, Timestamp)> = if !req.keys.is_empty() && req.start_version != 0 {
             let start_ts = Timestamp(req.start_version);
