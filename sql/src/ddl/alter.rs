@@ -223,6 +223,9 @@ fn edit_index(altered: &mut Altered, name: &str, edit: impl FnOnce(&mut crate::c
 }
 
 fn rename_index(altered: &mut Altered, old: &str, new: &str) -> Result<()> {
+    if altered.table.index(old).is_none() {
+        return Err(Error::KeyDoesNotExist { key: old.into(), table: altered.table.name.clone() });
+    }
     if !old.eq_ignore_ascii_case(new) && altered.table.index(new).is_some() {
         return Err(Error::DupKeyName { key: new.into() });
     }

@@ -40,7 +40,7 @@ pub fn rename(schema: &InfoSchema, from: (&str, &str), to: (&str, &str)) -> Resu
     create_table::check_table_name(to.1)?;
     let target = writable_database(schema, to.0)?;
     let source = writable_database(schema, from.0)?;
-    if taken(schema, to.0, to.1, table.id) {
+    if schema.table(to.0, to.1).is_some() {
         return Err(Error::TableExists { table: to.1.into() });
     }
     let mut renamed = TableInfo::clone(table);
