@@ -417,6 +417,7 @@ impl Binder<'_> {
                 let db = self.ctx.statement.database.as_deref().unwrap_or_default();
                 Err(Error::DoesNotExist { kind: "FUNCTION", name: format!("{db}.{}", function.name) })
             }
+            Err(Error::Mysql { code: 1582, .. }) => Err(Error::WrongParameterCount { function: function.name.clone() }),
             other => other,
         }
     }

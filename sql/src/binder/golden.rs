@@ -117,10 +117,6 @@ fn answer(sql: &str, tables: &mut Vec<Arc<TableInfo>>) -> String {
         Err(error) => format!("ERROR {}: {error}\n", error.code()),
         Ok(plan) => {
             let mut out = String::new();
-            let titles: Vec<_> = plan.schema().columns.iter().map(|c| format!("{} {}", c.name, c.ty.sql_name())).collect();
-            if !titles.is_empty() {
-                let _ = writeln!(out, "-> {}", titles.join(", "));
-            }
             for line in describe(&plan, &|_| None) {
                 let _ = writeln!(out, "{}", line.join(" | ").trim_end_matches([' ', '|']));
             }
