@@ -34,15 +34,36 @@ pub(super) struct TableKeys {
 /// Whether a function name is an aggregate's.
 pub(super) fn is_aggregate(name: &str) -> bool {
     const NAMES: [&str; 19] = [
-        "avg", "bit_and", "bit_or", "bit_xor", "count", "group_concat", "json_arrayagg", "json_objectagg", "max", "min", "std",
-        "stddev", "stddev_pop", "stddev_samp", "sum", "var_pop", "var_samp", "variance", "approx_count_distinct",
+        "avg",
+        "bit_and",
+        "bit_or",
+        "bit_xor",
+        "count",
+        "group_concat",
+        "json_arrayagg",
+        "json_objectagg",
+        "max",
+        "min",
+        "std",
+        "stddev",
+        "stddev_pop",
+        "stddev_samp",
+        "sum",
+        "var_pop",
+        "var_samp",
+        "variance",
+        "approx_count_distinct",
     ];
     NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
 impl Binder<'_> {
     /// Binds an aggregate call; the expression is its output column.
-    pub(super) fn bind_aggregate(&mut self, function: &ast::Function, names: &mut ExprScope<'_>) -> Result<Expr> {
+    pub(super) fn bind_aggregate(
+        &mut self,
+        function: &ast::Function,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
         if names.aggregates.is_none() || names.in_aggregate {
             return Err(Error::InvalidGroupFunction);
         }
@@ -51,7 +72,8 @@ impl Binder<'_> {
         let bound = self.bind_call(function, names);
         names.in_aggregate = false;
         let call = bound?;
-        let inside: Vec<ColumnId> = names.applies[applies_before..].iter().map(|apply| apply.output.id).collect();
+        let inside: Vec<ColumnId> =
+            names.applies[applies_before..].iter().map(|apply| apply.output.id).collect();
         let Some(aggregates) = &mut names.aggregates else { return Err(Error::InvalidGroupFunction) };
         aggregates.applied_inside.extend(inside);
         if let Some(same) = aggregates.calls.iter().find(|other| is_same_call(other, &call)) {
@@ -71,7 +93,9 @@ impl Binder<'_> {
         let mut order_by = Vec::with_capacity(function.order_by.len());
         for item in &function.order_by {
             let expr = match super::query::ordinal(&item.expr) {
-                Some(number) => super::query::at_ordinal(&args, number, super::scope::Clause::OrderBy)?.clone(),
+                Some(number) => {
+                    super::query::at_ordinal(&args, number, super::scope::Clause::OrderBy)?.clone()
+                }
                 None => self.bind_expr(&item.expr, names)?,
             };
             order_by.push(SortKey { expr, desc: item.desc });
@@ -170,7 +194,9 @@ fn collect_equalities(plan: &LogicalPlan, found: &mut Vec<(ColumnId, Vec<ColumnI
             found.extend(aggregate.schema.ids().skip(group.len()).map(|id| (id, group.clone())));
             collect_equalities(&aggregate.input, found);
         }
-        LogicalPlan::Distinct { input } | LogicalPlan::Sort { input, .. } | LogicalPlan::Limit { input, .. } => {
+        LogicalPlan::Distinct { input }
+        | LogicalPlan::Sort { input, .. }
+        | LogicalPlan::Limit { input, .. } => {
             collect_equalities(input, found);
         }
         LogicalPlan::Apply(apply) => collect_equalities(&apply.outer, found),

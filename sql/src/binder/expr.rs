@@ -48,7 +48,9 @@ impl Binder<'_> {
                 let op = if *negated { "<>" } else { "=" };
                 self.bind_quantified(expr, op, *negated, query, names)
             }
-            E::Quantified { left, op, all, query } => self.bind_quantified(left, op_name(*op)?, *all, query, names),
+            E::Quantified { left, op, all, query } => {
+                self.bind_quantified(left, op_name(*op)?, *all, query, names)
+            }
             E::Exists(query) => self.bind_exists(query, names),
             E::Subquery(query) => self.bind_scalar_subquery(query, names),
             E::Like { expr, pattern, escape, negated } => {
@@ -66,7 +68,9 @@ impl Binder<'_> {
             }
             E::MemberOf { .. } => Err(Error::not_supported("MEMBER OF")),
             E::Row(_) => Err(Error::OperandColumns { columns: 1 }),
-            E::Case { operand, whens, else_ } => self.bind_case(operand.as_deref(), whens, else_.as_deref(), names),
+            E::Case { operand, whens, else_ } => {
+                self.bind_case(operand.as_deref(), whens, else_.as_deref(), names)
+            }
             other => self.bind_function_like(other, names),
         }
     }
@@ -220,7 +224,9 @@ impl Binder<'_> {
         self.cacheable = false;
         let scope = scope.map(|scope| match scope {
             ast::VarScope::Session => VariableScope::Session,
-            ast::VarScope::Global | ast::VarScope::Persist | ast::VarScope::PersistOnly => VariableScope::Global,
+            ast::VarScope::Global | ast::VarScope::Persist | ast::VarScope::PersistOnly => {
+                VariableScope::Global
+            }
         });
         let (value, ty): (Datum, FieldType) = self.ctx.statement.environment.variable(scope, name)?;
         Ok(Expr::literal(value, ty))
@@ -257,7 +263,13 @@ impl Binder<'_> {
         }
     }
 
-    fn bind_binary(&mut self, op: BinaryOp, left: &ast::Expr, right: &ast::Expr, names: &mut ExprScope<'_>) -> Result<Expr> {
+    fn bind_binary(
+        &mut self,
+        op: BinaryOp,
+        left: &ast::Expr,
+        right: &ast::Expr,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
         if op.is_comparison() && (matches!(left, ast::Expr::Row(_)) || matches!(right, ast::Expr::Row(_))) {
             let (left, right) = (self.bind_row(left, names)?, self.bind_row(right, names)?);
             return self.compare_rows(op, left, right);
@@ -265,11 +277,13 @@ impl Binder<'_> {
         match (op, left, right) {
             (BinaryOp::Add | BinaryOp::Sub, value, ast::Expr::Interval { value: amount, unit }) => {
                 let name = if op == BinaryOp::Add { "date_add" } else { "date_sub" };
-                let args = vec![self.bind_expr(value, names)?, self.bind_expr(amount, names)?, unit_expr(*unit)];
+                let args =
+                    vec![self.bind_expr(value, names)?, self.bind_expr(amount, names)?, unit_expr(*unit)];
                 return self.call(name, args);
             }
             (BinaryOp::Add, ast::Expr::Interval { value: amount, unit }, value) => {
-                let args = vec![self.bind_expr(value, names)?, self.bind_expr(amount, names)?, unit_expr(*unit)];
+                let args =
+                    vec![self.bind_expr(value, names)?, self.bind_expr(amount, names)?, unit_expr(*unit)];
                 return self.call("date_add", args);
             }
             _ => {}
@@ -325,7 +339,13 @@ impl Binder<'_> {
         self.negate_if(negated, test)
     }
 
-    fn bind_in_list(&mut self, expr: &ast::Expr, list: &[ast::Expr], negated: bool, names: &mut ExprScope<'_>) -> Result<Expr> {
+    fn bind_in_list(
+        &mut self,
+        expr: &ast::Expr,
+        list: &[ast::Expr],
+        negated: bool,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
         if matches!(expr, ast::Expr::Row(_)) {
             let left = self.bind_row(expr, names)?;
             let mut any: Option<Expr> = None;
@@ -417,7 +437,9 @@ impl Binder<'_> {
                 let db = self.ctx.statement.database.as_deref().unwrap_or_default();
                 Err(Error::DoesNotExist { kind: "FUNCTION", name: format!("{db}.{}", function.name) })
             }
-            Err(Error::Mysql { code: 1582, .. }) => Err(Error::WrongParameterCount { function: function.name.clone() }),
+            Err(Error::Mysql { code: 1582, .. }) => {
+                Err(Error::WrongParameterCount { function: function.name.clone() })
+            }
             other => other,
         }
     }
@@ -440,7 +462,9 @@ impl Binder<'_> {
             }
             D::None if !info.ty.not_null => Ok(Expr::null()),
             D::None => Err(no_default()),
-            D::CurrentTimestamp | D::Expr(_) => Err(Error::not_supported("DEFAULT(column) of a computed default")),
+            D::CurrentTimestamp | D::Expr(_) => {
+                Err(Error::not_supported("DEFAULT(column) of a computed default"))
+            }
         }
     }
 
@@ -448,7 +472,9 @@ impl Binder<'_> {
     fn bind_values_of(&mut self, name: &ast::ColumnName, names: &mut ExprScope<'_>) -> Result<Expr> {
         let column = names.chain.resolve(name, names.clause)?;
         Ok(match names.values_row {
-            Some(first) if column.id < first => Expr::column(first + column.id, &column.name, column.ty.clone()),
+            Some(first) if column.id < first => {
+                Expr::column(first + column.id, &column.name, column.ty.clone())
+            }
             _ => Expr::null(),
         })
     }
@@ -457,7 +483,8 @@ impl Binder<'_> {
 /// HAVING sees grouping columns, then the select list, then columns that the select list names; others are unknown.
 fn bind_having_column(name: &ast::ColumnName, names: &mut ExprScope<'_>) -> Result<Expr> {
     let local = names.chain.scope.find(name, Clause::Having)?;
-    let group_ids = names.aggregates.as_ref().map(|aggregates| aggregates.group_ids.as_slice()).unwrap_or_default();
+    let group_ids =
+        names.aggregates.as_ref().map(|aggregates| aggregates.group_ids.as_slice()).unwrap_or_default();
     if let Some(column) = local.filter(|column| group_ids.contains(&column.id)) {
         return Ok(column_expr(column));
     }
@@ -468,8 +495,13 @@ fn bind_having_column(name: &ast::ColumnName, names: &mut ExprScope<'_>) -> Resu
     }
     match local {
         Some(column) => {
-            let listed = names.items.iter().any(|item| item.column.as_ref().is_some_and(|c| c.id == column.id));
-            if listed { Ok(column_expr(column)) } else { Err(Error::bad_field(name.to_string(), Clause::Having.name())) }
+            let listed =
+                names.items.iter().any(|item| item.column.as_ref().is_some_and(|c| c.id == column.id));
+            if listed {
+                Ok(column_expr(column))
+            } else {
+                Err(Error::bad_field(name.to_string(), Clause::Having.name()))
+            }
         }
         None => names.chain.resolve(name, Clause::Having).map(column_expr),
     }
@@ -490,7 +522,8 @@ pub(super) fn conjuncts(expr: &ast::Expr) -> Vec<&ast::Expr> {
 
 /// `CONVERT(expr USING charset)`
 fn convert_using(value: Expr, charset: rutile_expr::types::Charset) -> Expr {
-    let ty = FieldType::varchar(rutile_expr::types::field_type::LENGTH_UNSPECIFIED, charset.default_collation());
+    let ty =
+        FieldType::varchar(rutile_expr::types::field_type::LENGTH_UNSPECIFIED, charset.default_collation());
     registry::explicit_cast(value, ty)
 }
 

@@ -21,7 +21,11 @@ pub(super) struct From {
 
 impl Binder<'_> {
     /// Binds a list of table references: a cross join of them all.
-    pub(super) fn bind_from(&mut self, refs: &[ast::TableRef], outer: Option<&Rc<ScopeChain>>) -> Result<From> {
+    pub(super) fn bind_from(
+        &mut self,
+        refs: &[ast::TableRef],
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<From> {
         let mut joined: Option<From> = None;
         for table_ref in refs {
             let right = self.bind_table_ref(table_ref, outer)?;
@@ -135,7 +139,8 @@ impl Binder<'_> {
             let mut columns = index.columns.iter();
             columns.all(|c| c.prefix.is_none() && table.columns[c.offset].ty.not_null)
         });
-        let keys = whole.filter_map(|index| index.columns.iter().map(|c| column(c.offset)).collect()).collect();
+        let keys =
+            whole.filter_map(|index| index.columns.iter().map(|c| column(c.offset)).collect()).collect();
         self.keys.push(super::aggregate::TableKeys { keys, all: scan.schema.ids().collect() });
     }
 
@@ -180,7 +185,9 @@ impl Binder<'_> {
                 let mut columns = Vec::new();
                 for column in left.scope.columns.iter().filter(|c| c.visible && !c.merged_away) {
                     let name = &column.column.name;
-                    let other = |c: &&super::scope::ScopeColumn| c.visible && !c.merged_away && same(&c.column.name, name);
+                    let other = |c: &&super::scope::ScopeColumn| {
+                        c.visible && !c.merged_away && same(&c.column.name, name)
+                    };
                     if right.scope.columns.iter().any(|c| other(&c)) {
                         columns.push(name.clone());
                     }

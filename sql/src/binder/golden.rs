@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rutile_client::{Client, PdRequest, PdResponse, StoreRequest, StoreResponse, Timestamp, Transport, TransportError, TxnMode};
+use rutile_client::{
+    Client, PdRequest, PdResponse, StoreRequest, StoreResponse, Timestamp, Transport, TransportError, TxnMode,
+};
 use rutile_expr::EvalContext;
 use rutile_expr::types::{Collation, Datum, FieldType};
 use rutile_proto::ids::{ClusterId, StoreId};
@@ -107,7 +109,8 @@ fn answer(sql: &str, tables: &mut Vec<Arc<TableInfo>>) -> String {
     };
     let ctx = context(tables);
     if let ast::Statement::CreateTable(create) = &statement {
-        let mut table = crate::ddl::create_table::build(create, Collation::DEFAULT, &ctx.eval).expect("a table");
+        let mut table =
+            crate::ddl::create_table::build(create, Collation::DEFAULT, &ctx.eval).expect("a table");
         table.id = TableId(100 + tables.len() as i64);
         tables.push(Arc::new(table));
         return String::new();
@@ -134,7 +137,8 @@ fn run(name: &str) {
         let sql: Vec<&str> = block.lines().take_while(|line| *line != "----").collect();
         let sql = sql.join("\n");
         let statement: Vec<&str> = sql.lines().filter(|line| !line.starts_with('#')).collect();
-        let answer = if statement.is_empty() { String::new() } else { answer(&statement.join("\n"), &mut tables) };
+        let answer =
+            if statement.is_empty() { String::new() } else { answer(&statement.join("\n"), &mut tables) };
         let _ = match answer.is_empty() {
             true => write!(out, "{sql}\n\n"),
             false => write!(out, "{sql}\n----\n{answer}\n"),

@@ -40,7 +40,15 @@ impl Binder<'_> {
             }
         };
         let on_duplicate = self.bind_on_duplicate(insert, &db, &table, &columns, &source)?;
-        Ok(InsertPlan { db, table, columns, source, on_duplicate, ignore: insert.ignore, replace: insert.replace })
+        Ok(InsertPlan {
+            db,
+            table,
+            columns,
+            source,
+            on_duplicate,
+            ignore: insert.ignore,
+            replace: insert.replace,
+        })
     }
 
     fn bind_rows(
@@ -106,7 +114,8 @@ impl Binder<'_> {
         }
         if let InsertSource::Query(plan) = source {
             let known: HashSet<String> = scope.columns.iter().map(|c| c.column.name.to_lowercase()).collect();
-            let extra = plan.schema().columns.iter().filter(|c| !known.contains(&c.name.to_lowercase())).cloned();
+            let extra =
+                plan.schema().columns.iter().filter(|c| !known.contains(&c.name.to_lowercase())).cloned();
             scope.columns.extend(extra.map(|column| super::scope::ScopeColumn {
                 column,
                 visible: true,
@@ -133,7 +142,13 @@ impl Binder<'_> {
     }
 
     /// The public columns of a row of the table, with ids by offset from `first`.
-    fn row_columns(&self, db: &str, table: &TableInfo, alias: &str, first: usize) -> Vec<(OutputColumn, bool)> {
+    fn row_columns(
+        &self,
+        db: &str,
+        table: &TableInfo,
+        alias: &str,
+        first: usize,
+    ) -> Vec<(OutputColumn, bool)> {
         let columns = table.public_columns().map(|(offset, column)| {
             let mut output = OutputColumn::computed(first + offset, &column.name, column.ty.clone());
             output.table = alias.to_owned();

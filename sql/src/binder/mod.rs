@@ -23,13 +23,13 @@ mod update;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rutile_expr::types::FieldType;
 use rutile_expr::Expr;
+use rutile_expr::types::FieldType;
 
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
-use crate::parser::ast;
 use crate::optimizer;
+use crate::parser::ast;
 use crate::plan::explain::titles;
 use crate::plan::logical::{Bound, LimitClause, LogicalPlan, LogicalStatement, LogicalSubquery};
 use crate::plan::schema::{ColumnId, OutputColumn, Schema};
@@ -70,12 +70,24 @@ pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
     let ast::ExplainTarget::Statement(target) = &explain.target else {
         return Err(Error::not_supported("EXPLAIN FOR CONNECTION"));
     };
-    if let Some(format) = explain.format.as_deref().filter(|format| !matches!(*format, "TRADITIONAL" | "TREE" | "ROW" | "BRIEF")) {
+    if let Some(format) = explain
+        .format
+        .as_deref()
+        .filter(|format| !matches!(*format, "TRADITIONAL" | "TREE" | "ROW" | "BRIEF"))
+    {
         return Err(Error::not_supported(format!("EXPLAIN FORMAT={format}")));
     }
     let target = Box::new(plan(target, params, ctx)?);
-    let text = || FieldType::varchar(rutile_expr::types::field_type::LENGTH_UNSPECIFIED, rutile_expr::types::Collation::DEFAULT);
-    let columns = titles(explain.analyze).iter().enumerate().map(|(id, title)| OutputColumn::computed(id, *title, text()));
+    let text = || {
+        FieldType::varchar(
+            rutile_expr::types::field_type::LENGTH_UNSPECIFIED,
+            rutile_expr::types::Collation::DEFAULT,
+        )
+    };
+    let columns = titles(explain.analyze)
+        .iter()
+        .enumerate()
+        .map(|(id, title)| OutputColumn::computed(id, *title, text()));
     let schema = Schema::new(columns.collect());
     let body = PlanBody::Explain(ExplainPlan { analyze: explain.analyze, target, schema });
     Ok(Plan { body, subqueries: Vec::new(), params: ctx.param_types.to_vec(), cacheable: false })
@@ -114,7 +126,12 @@ pub fn bind_constant(expr: &ast::Expr, ctx: BindContext<'_>) -> Result<Expr> {
 }
 
 /// Binds an expression over the columns of one table: `Expr::Column(offset)`. For generated columns and checks.
-pub fn bind_over_table(expr: &ast::Expr, db: &str, table: &Arc<crate::catalog::model::TableInfo>, ctx: BindContext<'_>) -> Result<Expr> {
+pub fn bind_over_table(
+    expr: &ast::Expr,
+    db: &str,
+    table: &Arc<crate::catalog::model::TableInfo>,
+    ctx: BindContext<'_>,
+) -> Result<Expr> {
     let mut binder = Binder::new(ctx, 0);
     let scan = binder.scan_table(db, table, &table.name);
     let mut scope = scope::Scope::default();
@@ -191,7 +208,15 @@ pub(crate) struct ExprScope<'s> {
 
 impl<'s> ExprScope<'s> {
     fn new(chain: &'s Rc<ScopeChain>, clause: Clause) -> Self {
-        ExprScope { chain, clause, aggregates: None, in_aggregate: false, items: &[], applies: Vec::new(), values_row: None }
+        ExprScope {
+            chain,
+            clause,
+            aggregates: None,
+            in_aggregate: false,
+            items: &[],
+            applies: Vec::new(),
+            values_row: None,
+        }
     }
 
     fn with_aggregates(mut self, aggregates: &'s mut aggregate::Aggregates) -> Self {

@@ -22,7 +22,11 @@ pub(super) struct CteScope {
 
 impl Binder<'_> {
     /// Binds a query with everything around it.
-    pub(super) fn bind_query(&mut self, query: &ast::Query, outer: Option<&Rc<ScopeChain>>) -> Result<LogicalPlan> {
+    pub(super) fn bind_query(
+        &mut self,
+        query: &ast::Query,
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<LogicalPlan> {
         if self.depth >= QUERY_DEPTH_MAX {
             return Err(Error::TooDeep);
         }
@@ -99,8 +103,12 @@ impl Binder<'_> {
                 };
                 self.bind_select(&select, &[], LimitClause::default(), &[], outer)
             }
-            ast::SetExpr::SetOp { op: ast::SetOp::Union, all, left, right } => self.bind_union(*all, left, right, outer),
-            ast::SetExpr::SetOp { all: true, .. } => Err(Error::not_supported("INTERSECT ALL and EXCEPT ALL")),
+            ast::SetExpr::SetOp { op: ast::SetOp::Union, all, left, right } => {
+                self.bind_union(*all, left, right, outer)
+            }
+            ast::SetExpr::SetOp { all: true, .. } => {
+                Err(Error::not_supported("INTERSECT ALL and EXCEPT ALL"))
+            }
             ast::SetExpr::SetOp { op, left, right, .. } => {
                 let kind = if *op == ast::SetOp::Intersect { JoinKind::Semi } else { JoinKind::Anti };
                 self.bind_set_join(kind, left, right, outer)
@@ -119,7 +127,9 @@ impl Binder<'_> {
         let (left, right, _) = self.bind_sides(left, right, outer)?;
         let left = LogicalPlan::Distinct { input: Box::new(left) };
         let pairs = left.schema().columns.iter().zip(&right.schema().columns);
-        let filter = pairs.map(|(l, r)| self.call("<=>", vec![column_expr(l), column_expr(r)])).collect::<Result<_>>()?;
+        let filter = pairs
+            .map(|(l, r)| self.call("<=>", vec![column_expr(l), column_expr(r)]))
+            .collect::<Result<_>>()?;
         let schema = left.schema().clone();
         let (left, right) = (Box::new(left), Box::new(right));
         Ok(LogicalPlan::Join(Join { kind, left, right, filter, schema, straight: false }))
@@ -160,7 +170,11 @@ impl Binder<'_> {
     /// Brings a plan's columns to the types of `columns`.
     fn cast_to(&mut self, plan: LogicalPlan, columns: &[OutputColumn]) -> Result<LogicalPlan> {
         let schema = plan.schema().clone();
-        let same_types = schema.columns.iter().zip(columns).all(|(have, want)| super::types::same_representation(&have.ty, &want.ty));
+        let same_types = schema
+            .columns
+            .iter()
+            .zip(columns)
+            .all(|(have, want)| super::types::same_representation(&have.ty, &want.ty));
         if same_types {
             return Ok(plan);
         }
@@ -173,7 +187,11 @@ impl Binder<'_> {
         Ok(LogicalPlan::Project { input: Box::new(plan), exprs, schema: Schema::new(outputs) })
     }
 
-    fn bind_values(&mut self, rows: &[Vec<ast::Expr>], outer: Option<&Rc<ScopeChain>>) -> Result<LogicalPlan> {
+    fn bind_values(
+        &mut self,
+        rows: &[Vec<ast::Expr>],
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<LogicalPlan> {
         let chain = Rc::new(ScopeChain { scope: Rc::new(Scope::default()), outer: outer.cloned() });
         let mut names = ExprScope::new(&chain, Clause::FieldList);
         let mut bound: Vec<Vec<Expr>> = Vec::with_capacity(rows.len());

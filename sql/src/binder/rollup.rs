@@ -9,7 +9,11 @@ use crate::plan::schema::{OutputColumn, Schema};
 
 impl Binder<'_> {
     /// The union of the levels under the aggregate's own column ids, and the order MySQL gives it: each total behind its rows.
-    pub(super) fn roll_up(&mut self, aggregate: Aggregate, levels: usize) -> Result<(LogicalPlan, Vec<SortKey>)> {
+    pub(super) fn roll_up(
+        &mut self,
+        aggregate: Aggregate,
+        levels: usize,
+    ) -> Result<(LogicalPlan, Vec<SortKey>)> {
         let flag_type = Expr::int(0).field_type().clone();
         let mut columns: Vec<OutputColumn> = aggregate.schema.columns.clone();
         columns.iter_mut().take(levels).for_each(|column| column.ty.not_null = false);
@@ -28,7 +32,13 @@ impl Binder<'_> {
     }
 
     /// The groups by the first `kept` columns; NULL stands for the others.
-    fn level(&mut self, whole: &Aggregate, columns: &[OutputColumn], levels: usize, kept: usize) -> Result<LogicalPlan> {
+    fn level(
+        &mut self,
+        whole: &Aggregate,
+        columns: &[OutputColumn],
+        levels: usize,
+        kept: usize,
+    ) -> Result<LogicalPlan> {
         let calls = whole.schema.columns[levels..].to_vec();
         let schema = whole.schema.columns[..kept].iter().chain(&calls).cloned().collect();
         let aggregate = LogicalPlan::Aggregate(Aggregate {
@@ -40,7 +50,9 @@ impl Binder<'_> {
         let (mut exprs, mut outputs) = (Vec::new(), Vec::new());
         for (place, column) in columns.iter().enumerate() {
             exprs.push(match place {
-                rolled if rolled >= kept && rolled < levels => Expr::literal(rutile_expr::types::Datum::Null, column.ty.clone()),
+                rolled if rolled >= kept && rolled < levels => {
+                    Expr::literal(rutile_expr::types::Datum::Null, column.ty.clone())
+                }
                 _ => column_expr(column),
             });
             outputs.push(self.output(&column.name, column.ty.clone()));

@@ -60,7 +60,12 @@ pub struct ScopeChain {
 
 impl Scope {
     /// Adds a table's columns.
-    pub fn add_table(&mut self, db: &str, alias: &str, columns: impl IntoIterator<Item = (OutputColumn, bool)>) -> Result<()> {
+    pub fn add_table(
+        &mut self,
+        db: &str,
+        alias: &str,
+        columns: impl IntoIterator<Item = (OutputColumn, bool)>,
+    ) -> Result<()> {
         self.check_unique(db, alias)?;
         self.tables.push((db.to_owned(), alias.to_owned()));
         self.columns.extend(columns.into_iter().map(|(column, visible)| ScopeColumn {
@@ -82,7 +87,8 @@ impl Scope {
     }
 
     fn check_unique(&self, db: &str, alias: &str) -> Result<()> {
-        let taken = self.tables.iter().any(|(d, a)| same(a, alias) && (d.is_empty() || db.is_empty() || same(d, db)));
+        let taken =
+            self.tables.iter().any(|(d, a)| same(a, alias) && (d.is_empty() || db.is_empty() || same(d, db)));
         if taken { Err(Error::NonUniqTable { table: alias.to_owned() }) } else { Ok(()) }
     }
 
@@ -94,7 +100,10 @@ impl Scope {
                 continue;
             }
             if found.is_some() {
-                return Err(Error::AmbiguousColumn { column: name.to_string(), clause: clause.name().to_owned() });
+                return Err(Error::AmbiguousColumn {
+                    column: name.to_string(),
+                    clause: clause.name().to_owned(),
+                });
             }
             found = Some(candidate);
         }
@@ -103,7 +112,9 @@ impl Scope {
 
     /// Whether a table with this name is here, as `t` or `db.t`.
     pub fn has_table(&self, schema: Option<&str>, table: &str) -> bool {
-        self.tables.iter().any(|(db, alias)| same(alias, table) && schema.is_none_or(|schema| same(db, schema)))
+        self.tables
+            .iter()
+            .any(|(db, alias)| same(alias, table) && schema.is_none_or(|schema| same(db, schema)))
     }
 }
 
@@ -164,7 +175,8 @@ mod tests {
 
     #[test]
     fn names_are_found_by_any_qualification_and_case() {
-        let both = scope("d", "t", &["a", "b"], 0).concat(scope("d", "u", &["b", "c"], 2)).expect("two tables");
+        let both =
+            scope("d", "t", &["a", "b"], 0).concat(scope("d", "u", &["b", "c"], 2)).expect("two tables");
         let id = |text: &str| both.find(&name(text), Clause::Where).map(|c| c.map(|c| c.id));
         assert_eq!(id("A"), Ok(Some(0)));
         assert_eq!(id("u.b"), Ok(Some(2)));

@@ -64,7 +64,12 @@ impl Binder<'_> {
     }
 
     /// WHERE: subqueries among its conjuncts become joins, the rest a filter.
-    pub(super) fn bind_where(&mut self, plan: LogicalPlan, condition: &ast::Expr, chain: &Rc<ScopeChain>) -> Result<LogicalPlan> {
+    pub(super) fn bind_where(
+        &mut self,
+        plan: LogicalPlan,
+        condition: &ast::Expr,
+        chain: &Rc<ScopeChain>,
+    ) -> Result<LogicalPlan> {
         let mut plan = plan;
         let mut predicates = Vec::new();
         let mut names = ExprScope::new(chain, Clause::Where);
@@ -76,9 +81,9 @@ impl Binder<'_> {
             }
         }
         let applies = std::mem::take(&mut names.applies);
-        let (plain, on_applies): (Vec<_>, Vec<_>) = predicates
-            .into_iter()
-            .partition(|predicate| predicate.columns().iter().all(|id| applies.iter().all(|a| a.output.id != *id)));
+        let (plain, on_applies): (Vec<_>, Vec<_>) = predicates.into_iter().partition(|predicate| {
+            predicate.columns().iter().all(|id| applies.iter().all(|a| a.output.id != *id))
+        });
         plan = filtered(plan, plain);
         for join in joins {
             plan = self.join_subquery(plan, join)?;
@@ -89,7 +94,12 @@ impl Binder<'_> {
         Ok(filtered(plan, on_applies))
     }
 
-    fn bind_block(&mut self, select: &ast::Select, order_by: &[ast::OrderItem], chain: &Rc<ScopeChain>) -> Result<Block> {
+    fn bind_block(
+        &mut self,
+        select: &ast::Select,
+        order_by: &[ast::OrderItem],
+        chain: &Rc<ScopeChain>,
+    ) -> Result<Block> {
         let mut aggregates = Aggregates::default();
         let mut applies = Vec::new();
         let mut items = Vec::with_capacity(select.items.len());
@@ -112,7 +122,8 @@ impl Binder<'_> {
             applies.append(&mut names.applies);
         }
         let mut order = Vec::with_capacity(order_by.len());
-        let mut names = ExprScope::new(chain, Clause::OrderBy).with_aggregates(&mut aggregates).with_items(&items);
+        let mut names =
+            ExprScope::new(chain, Clause::OrderBy).with_aggregates(&mut aggregates).with_items(&items);
         for key in order_by {
             let expr = self.bind_order_key(&key.expr, &mut names, &items)?;
             order.push(SortKey { expr, desc: key.desc });
@@ -124,7 +135,12 @@ impl Binder<'_> {
         Ok(Block { items, group, having, order, aggregates, applies, rollup: select.with_rollup })
     }
 
-    fn bind_item(&mut self, item: &ast::SelectItem, names: &mut ExprScope<'_>, items: &mut Vec<Item>) -> Result<()> {
+    fn bind_item(
+        &mut self,
+        item: &ast::SelectItem,
+        names: &mut ExprScope<'_>,
+        items: &mut Vec<Item>,
+    ) -> Result<()> {
         let scope = Rc::clone(&names.chain.scope);
         let whole = |column: &OutputColumn| Item {
             title: column.name.clone(),
@@ -216,11 +232,18 @@ impl Binder<'_> {
     }
 
     /// Aggregation, HAVING, the select list, DISTINCT, ORDER BY and LIMIT on top of what FROM and WHERE give.
-    fn finish_block(&mut self, mut plan: LogicalPlan, block: Block, distinct: bool, limit: LimitClause) -> Result<LogicalPlan> {
+    fn finish_block(
+        &mut self,
+        mut plan: LogicalPlan,
+        block: Block,
+        distinct: bool,
+        limit: LimitClause,
+    ) -> Result<LogicalPlan> {
         let Block { mut items, group, mut having, mut order, aggregates, mut applies, rollup } = block;
         if aggregates.is_grouped {
             let inside = aggregates.applied_inside.clone();
-            let (before, after): (Vec<_>, Vec<_>) = applies.into_iter().partition(|apply| inside.contains(&apply.output.id));
+            let (before, after): (Vec<_>, Vec<_>) =
+                applies.into_iter().partition(|apply| inside.contains(&apply.output.id));
             applies = after;
             for apply in before {
                 plan = self.apply(plan, apply)?;
@@ -254,12 +277,9 @@ impl Binder<'_> {
         let mut outputs = Vec::with_capacity(items.len());
         for item in items {
             outputs.push(match (&item.column, &item.expr) {
-                (Some(column), Expr::Column { index, field_type, .. }) => OutputColumn {
-                    id: *index,
-                    name: item.title,
-                    ty: field_type.clone(),
-                    ..column.clone()
-                },
+                (Some(column), Expr::Column { index, field_type, .. }) => {
+                    OutputColumn { id: *index, name: item.title, ty: field_type.clone(), ..column.clone() }
+                }
                 (None, Expr::Column { index, field_type, .. }) => {
                     OutputColumn::computed(*index, item.title, field_type.clone())
                 }
@@ -282,7 +302,9 @@ impl Binder<'_> {
                 }
                 None => {
                     outputs.push(match &key.expr {
-                        Expr::Column { index, field_type, .. } => OutputColumn::computed(*index, "", field_type.clone()),
+                        Expr::Column { index, field_type, .. } => {
+                            OutputColumn::computed(*index, "", field_type.clone())
+                        }
                         expr => OutputColumn::computed(self.new_id(), "", expr.field_type().clone()),
                     });
                     exprs.push(key.expr);
@@ -291,7 +313,8 @@ impl Binder<'_> {
             };
             keys.push(SortKey { expr: column_expr(&outputs[place]), desc: key.desc });
         }
-        let mut plan = LogicalPlan::Project { input: Box::new(plan), exprs, schema: Schema::new(outputs.clone()) };
+        let mut plan =
+            LogicalPlan::Project { input: Box::new(plan), exprs, schema: Schema::new(outputs.clone()) };
         if distinct {
             plan = LogicalPlan::Distinct { input: Box::new(plan) };
         }
@@ -322,7 +345,9 @@ impl Binder<'_> {
         let mut outputs = Vec::with_capacity(group.len());
         for expr in &group {
             outputs.push(match expr {
-                Expr::Column { index, name, field_type } => OutputColumn::computed(*index, &**name, field_type.clone()),
+                Expr::Column { index, name, field_type } => {
+                    OutputColumn::computed(*index, &**name, field_type.clone())
+                }
                 expr => self.output("", expr.field_type().clone()),
             });
         }
@@ -337,10 +362,13 @@ impl Binder<'_> {
         let mut calls = aggregates.calls;
         let mut any_row = |expr: &Expr, number: usize, list: &str| -> Result<()> {
             for id in expr.columns() {
-                let known = outputs.iter().any(|c| c.id == id) || calls.iter().any(|call| call.output.id == id);
+                let known =
+                    outputs.iter().any(|c| c.id == id) || calls.iter().any(|call| call.output.id == id);
                 let Some(place) = input.position(id).filter(|_| !known) else { continue };
                 let column = &input.columns[place];
-                if determined.as_ref().is_some_and(|ids| !ids.contains(&id)) && !aggregates.any_value.contains(&id) {
+                if determined.as_ref().is_some_and(|ids| !ids.contains(&id))
+                    && !aggregates.any_value.contains(&id)
+                {
                     return Err(not_grouped(column, number, list, aggregates.has_group_by));
                 }
                 let args = vec![column_expr(column)];
@@ -376,7 +404,8 @@ impl Binder<'_> {
 fn find_item<'i>(items: &'i [Item], name: &ast::ColumnName, clause: Clause) -> Result<Option<&'i Item>> {
     let mut found: Option<&Item> = None;
     for item in items {
-        let by_title = name.table.is_none() && same(&item.title, &name.name) && (item.aliased || item.column.is_some());
+        let by_title =
+            name.table.is_none() && same(&item.title, &name.name) && (item.aliased || item.column.is_some());
         let by_column = !by_title
             && !item.aliased
             && item.column.as_ref().is_some_and(|column| {
@@ -389,7 +418,10 @@ fn find_item<'i>(items: &'i [Item], name: &ast::ColumnName, clause: Clause) -> R
         }
         match found {
             Some(other) if !same_expr(&other.expr, &item.expr) => {
-                return Err(Error::AmbiguousColumn { column: name.to_string(), clause: clause.name().to_owned() });
+                return Err(Error::AmbiguousColumn {
+                    column: name.to_string(),
+                    clause: clause.name().to_owned(),
+                });
             }
             _ => found = Some(item),
         }
@@ -421,7 +453,8 @@ fn not_grouped(column: &OutputColumn, number: usize, list: &str, has_group_by: b
 
 fn first_column(expr: &Expr, plan: &LogicalPlan) -> String {
     let schema = plan.schema();
-    let column = expr.columns().first().and_then(|&id| schema.position(id)).map(|place| &schema.columns[place]);
+    let column =
+        expr.columns().first().and_then(|&id| schema.position(id)).map(|place| &schema.columns[place]);
     column.map_or_else(String::new, |c| match (c.db.as_str(), c.table.as_str()) {
         ("", "") => c.name.clone(),
         ("", table) => format!("{table}.{}", c.name),

@@ -12,12 +12,10 @@ use super::scope::ScopeChain;
 use super::{Binder, ExprScope, column_expr};
 use crate::error::{Error, Result};
 use crate::parser::ast;
-use crate::plan::exprs::{bind_outer, free_columns};
-use crate::plan::logical::{
-    Aggregate, Apply, Join, JoinKind, LimitClause, LogicalPlan, LogicalSubquery,
-};
-use crate::plan::schema::{ColumnId, OutputColumn, Schema};
 use crate::plan::SubqueryKind;
+use crate::plan::exprs::{bind_outer, free_columns};
+use crate::plan::logical::{Aggregate, Apply, Join, JoinKind, LimitClause, LogicalPlan, LogicalSubquery};
+use crate::plan::schema::{ColumnId, OutputColumn, Schema};
 
 /// A subquery to run per row of the clause's input; expressions refer to `output`.
 #[derive(Debug, Clone)]
@@ -36,7 +34,11 @@ pub(super) struct SubqueryJoin {
 
 impl Binder<'_> {
     /// `(SELECT …)` as a value.
-    pub(super) fn bind_scalar_subquery(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Expr> {
+    pub(super) fn bind_scalar_subquery(
+        &mut self,
+        query: &ast::Query,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
         let plan = self.bind_inner(query, names.chain)?;
         if plan.schema().len() != 1 {
             return Err(Error::OperandColumns { columns: 1 });
@@ -45,13 +47,21 @@ impl Binder<'_> {
     }
 
     /// `(SELECT a, b …)` as a row: one value per column.
-    pub(super) fn bind_row_subquery(&mut self, query: &ast::Query, names: &mut ExprScope<'_>) -> Result<Vec<Expr>> {
+    pub(super) fn bind_row_subquery(
+        &mut self,
+        query: &ast::Query,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Vec<Expr>> {
         let plan = self.bind_inner(query, names.chain)?;
         let columns = plan.schema().columns.clone();
         let mut values = Vec::with_capacity(columns.len());
         for column in columns {
             let exprs = vec![column_expr(&column)];
-            let one = LogicalPlan::Project { input: Box::new(plan.clone()), exprs, schema: Schema::new(vec![column]) };
+            let one = LogicalPlan::Project {
+                input: Box::new(plan.clone()),
+                exprs,
+                schema: Schema::new(vec![column]),
+            };
             values.push(self.value_of(one, SubqueryKind::Scalar, names));
         }
         Ok(values)
@@ -113,12 +123,14 @@ impl Binder<'_> {
         });
         let decided = self.call("=", vec![decisive_column, Expr::int(1)])?;
         let unknown = self.call("<", vec![known_column, total_column])?;
-        let value = self.case(
-            vec![(decided, Expr::bool(!all)), (unknown, Expr::null())],
-            Some(Expr::bool(all)),
-        )?;
+        let value =
+            self.case(vec![(decided, Expr::bool(!all)), (unknown, Expr::null())], Some(Expr::bool(all)))?;
         let output = self.output("", value.field_type().clone());
-        Ok(LogicalPlan::Project { input: Box::new(counted), exprs: vec![value], schema: Schema::new(vec![output]) })
+        Ok(LogicalPlan::Project {
+            input: Box::new(counted),
+            exprs: vec![value],
+            schema: Schema::new(vec![output]),
+        })
     }
 
     fn bind_inner(&mut self, query: &ast::Query, chain: &Rc<ScopeChain>) -> Result<LogicalPlan> {
@@ -146,7 +158,11 @@ impl Binder<'_> {
     }
 
     /// A WHERE conjunct that is a semi or anti join: `[NOT] EXISTS`, `IN`, `NOT IN`.
-    pub(super) fn try_subquery_join(&mut self, part: &ast::Expr, names: &mut ExprScope<'_>) -> Result<Option<SubqueryJoin>> {
+    pub(super) fn try_subquery_join(
+        &mut self,
+        part: &ast::Expr,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Option<SubqueryJoin>> {
         match part {
             ast::Expr::Exists(query) => self.exists_join(query, false, names),
             ast::Expr::Unary { op: ast::UnaryOp::Not, expr } => match &**expr {
@@ -162,7 +178,12 @@ impl Binder<'_> {
         }
     }
 
-    fn exists_join(&mut self, query: &ast::Query, negated: bool, names: &mut ExprScope<'_>) -> Result<Option<SubqueryJoin>> {
+    fn exists_join(
+        &mut self,
+        query: &ast::Query,
+        negated: bool,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Option<SubqueryJoin>> {
         let saved = self.mark();
         let plan = self.bind_inner(query, names.chain)?;
         let kind = if negated { JoinKind::Anti } else { JoinKind::Semi };
@@ -290,8 +311,9 @@ fn pull_up(plan: LogicalPlan) -> (LogicalPlan, Vec<Expr>) {
             let (input, mut pulled) = pull_up(*input);
             let mut made = std::collections::HashSet::new();
             made.extend(input.schema().ids());
-            let (own, outer): (Vec<_>, Vec<_>) =
-                predicates.into_iter().partition(|predicate| predicate.columns().iter().all(|id| made.contains(id)));
+            let (own, outer): (Vec<_>, Vec<_>) = predicates
+                .into_iter()
+                .partition(|predicate| predicate.columns().iter().all(|id| made.contains(id)));
             pulled.extend(outer);
             (super::filtered(input, own), pulled)
         }

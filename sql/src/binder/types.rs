@@ -1,8 +1,8 @@
 //! Types of casts, unions and aggregates.
 
+use rutile_expr::func::coercion;
 use rutile_expr::types::field_type::{Family, LENGTH_UNSPECIFIED};
 use rutile_expr::types::{Charset, Collation, FieldType, MysqlType};
-use rutile_expr::func::coercion;
 use rutile_expr::{Expr, agg, registry};
 
 use super::Binder;
@@ -32,7 +32,8 @@ impl Binder<'_> {
 
     /// An aggregate without DISTINCT or an order.
     pub(super) fn simple_aggregate(&mut self, name: &str, args: Vec<Expr>) -> Result<AggregateCall> {
-        let call = agg::AggregateCall { name: name.to_owned(), args: args.clone(), ..agg::AggregateCall::default() };
+        let call =
+            agg::AggregateCall { name: name.to_owned(), args: args.clone(), ..agg::AggregateCall::default() };
         let ty = self.aggregate_type(call)?;
         Ok(AggregateCall::new(name, args, self.output("", ty)))
     }
@@ -47,7 +48,11 @@ impl Binder<'_> {
                 let (precision, scale) = (ty.length.unwrap_or(10), ty.decimals.unwrap_or(0));
                 if precision > 65 {
                     let max = 65;
-                    return Err(Error::TooBigPrecision { precision: precision.into(), column: "".into(), max });
+                    return Err(Error::TooBigPrecision {
+                        precision: precision.into(),
+                        column: "".into(),
+                        max,
+                    });
                 }
                 FieldType::decimal(if precision == 0 { 10 } else { precision as u32 }, scale as u8)
             }

@@ -63,7 +63,11 @@ impl Binder<'_> {
     }
 
     /// FROM and WHERE of a statement that changes rows.
-    pub(super) fn bind_source(&mut self, from: &[ast::TableRef], condition: Option<&ast::Expr>) -> Result<Source> {
+    pub(super) fn bind_source(
+        &mut self,
+        from: &[ast::TableRef],
+        condition: Option<&ast::Expr>,
+    ) -> Result<Source> {
         self.scans_for_write = true;
         let bound = self.bind_from(from, None);
         self.scans_for_write = false;
@@ -101,7 +105,12 @@ impl Binder<'_> {
     }
 
     /// Puts the targets' whole rows first, then the other columns the assignments use.
-    pub(super) fn reader(&mut self, source: Source, targets: &[usize], used: &[ColumnId]) -> (LogicalPlan, Vec<DmlTarget>) {
+    pub(super) fn reader(
+        &mut self,
+        source: Source,
+        targets: &[usize],
+        used: &[ColumnId],
+    ) -> (LogicalPlan, Vec<DmlTarget>) {
         let mut columns: Vec<OutputColumn> = Vec::new();
         let mut bound = Vec::with_capacity(targets.len());
         for &target in targets {
@@ -124,7 +133,8 @@ impl Binder<'_> {
             }
         }
         let exprs = columns.iter().map(column_expr).collect();
-        let reader = LogicalPlan::Project { input: Box::new(source.plan), exprs, schema: Schema::new(columns) };
+        let reader =
+            LogicalPlan::Project { input: Box::new(source.plan), exprs, schema: Schema::new(columns) };
         (reader, bound)
     }
 }

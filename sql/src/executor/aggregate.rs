@@ -58,7 +58,8 @@ pub(super) fn open(node: &AggregateNode, plan: &PhysicalPlan, ctx: &ExecContext)
     }
     let filters = vec![None; calls.len()];
     let groups = PhysicalGroupBy::new_single(keys);
-    let operator = AggregateExec::try_new(AggregateMode::Single, groups, calls, filters, input, input_schema)?;
+    let operator =
+        AggregateExec::try_new(AggregateMode::Single, groups, calls, filters, input, input_schema)?;
     let rows = operator::run(Arc::new(operator), ctx.task())?;
     Ok(rows
         .map(move |batch| {

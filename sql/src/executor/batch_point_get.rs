@@ -37,7 +37,11 @@ async fn run(get: &BatchPointGet, schema: &SchemaRef, ctx: &ExecContext) -> Resu
 }
 
 /// The keys of the rows, each once.
-async fn row_keys(get: &BatchPointGet, view: &rutile_client::ReadView, ctx: &ExecContext) -> Result<Vec<Bytes>> {
+async fn row_keys(
+    get: &BatchPointGet,
+    view: &rutile_client::ReadView,
+    ctx: &ExecContext,
+) -> Result<Vec<Bytes>> {
     let table = &get.access.table;
     let (mut keys, mut entries) = (Vec::with_capacity(get.keys.len()), Vec::new());
     let mut seen = HashSet::new();

@@ -23,7 +23,12 @@ pub fn filter(mut batch: RecordBatch, predicates: &[Expr], eval: &EvalContext) -
 }
 
 /// A batch of computed columns.
-pub fn project(input: &RecordBatch, exprs: &[Expr], schema: &SchemaRef, eval: &EvalContext) -> Result<RecordBatch> {
+pub fn project(
+    input: &RecordBatch,
+    exprs: &[Expr],
+    schema: &SchemaRef,
+    eval: &EvalContext,
+) -> Result<RecordBatch> {
     let mut arrays = Vec::with_capacity(exprs.len());
     for expr in exprs {
         arrays.push(expr.eval(eval, input)?);

@@ -6,10 +6,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_plan::joins::{HashJoinExec, PartitionMode};
 use futures::{StreamExt, TryStreamExt};
+use rutile_expr::Expr;
 use rutile_expr::array::datum_at;
 use rutile_expr::physical::PhysicalExpression;
 use rutile_expr::types::Datum;
-use rutile_expr::Expr;
 
 use super::{ExecContext, RowStream, builder, filter, join, operator};
 use crate::error::{Error, Result};
@@ -33,7 +33,12 @@ pub(super) fn open(node: &IndexJoin, plan: &PhysicalPlan, ctx: &ExecContext) -> 
     Ok(joined.try_flatten().boxed())
 }
 
-fn join_chunk(node: &IndexJoin, chunk: RecordBatch, schema: &SchemaRef, ctx: &ExecContext) -> Result<RowStream> {
+fn join_chunk(
+    node: &IndexJoin,
+    chunk: RecordBatch,
+    schema: &SchemaRef,
+    ctx: &ExecContext,
+) -> Result<RowStream> {
     let mut inner = (*node.inner).clone();
     set_keys(&mut inner, keys_of(&node.key, &chunk, ctx)?)?;
     let found = operator::input(builder::open(&inner, ctx)?, inner.schema.arrow());
@@ -48,13 +53,16 @@ fn join_chunk(node: &IndexJoin, chunk: RecordBatch, schema: &SchemaRef, ctx: &Ex
         JoinKind::Left => JoinType::Right,
         JoinKind::Semi => JoinType::RightSemi,
         JoinKind::Anti => JoinType::RightAnti,
-        JoinKind::Right | JoinKind::NullAwareAnti => return Err(Error::internal("no index join of this kind")),
+        JoinKind::Right | JoinKind::NullAwareAnti => {
+            return Err(Error::internal("no index join of this kind"));
+        }
     };
     let (mode, nulls) = (PartitionMode::CollectLeft, NullEquality::NullEqualsNothing);
     let operator = HashJoinExec::try_new(found, outer, on, condition, &kind, None, mode, nulls, false)?;
     let rows = operator::run(Arc::new(operator), ctx.task())?;
     // The operator puts what it found first.
-    let split = if matches!(node.kind, JoinKind::Inner | JoinKind::Left) { node.inner.schema.len() } else { 0 };
+    let split =
+        if matches!(node.kind, JoinKind::Inner | JoinKind::Left) { node.inner.schema.len() } else { 0 };
     let schema = schema.arrow();
     Ok(rows
         .map(move |batch| {

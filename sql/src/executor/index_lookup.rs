@@ -41,7 +41,8 @@ impl Reading {
             let view = lock::view(self.reader.lock, &self.ctx).await?;
             let Some(entries) = self.pages.next(&view).await? else { return Ok(None) };
             let mut rows = self.rows(&entries, &view).await?;
-            if let Some(clause) = self.reader.lock.filter(|_| lock::takes_locks(self.reader.lock, &self.ctx)) {
+            if let Some(clause) = self.reader.lock.filter(|_| lock::takes_locks(self.reader.lock, &self.ctx))
+            {
                 rows = passing(rows, &mut self.decoder, &self.reader.filter, &self.ctx)?;
                 rows.truncate(self.left);
                 rows = lock::lock_pairs(rows, clause, &self.ctx).await?;

@@ -29,7 +29,17 @@ pub(super) fn hash_join(join: &HashJoin, plan: &PhysicalPlan, ctx: &ExecContext)
     let null_aware = join.kind == JoinKind::NullAwareAnti;
     let mode = PartitionMode::CollectLeft;
     // DataFusion keeps the left side in memory.
-    let operator = HashJoinExec::try_new(left, right, on, residual, &join_type(join.kind), None, mode, nulls, null_aware)?;
+    let operator = HashJoinExec::try_new(
+        left,
+        right,
+        on,
+        residual,
+        &join_type(join.kind),
+        None,
+        mode,
+        nulls,
+        null_aware,
+    )?;
     output(Arc::new(operator), plan, ctx)
 }
 
@@ -66,7 +76,12 @@ fn join_type(kind: JoinKind) -> JoinType {
 }
 
 /// Conditions over both sides' columns side by side.
-fn join_filter(conditions: &[Expr], left: &PhysicalPlan, right: &PhysicalPlan, ctx: &ExecContext) -> Option<JoinFilter> {
+fn join_filter(
+    conditions: &[Expr],
+    left: &PhysicalPlan,
+    right: &PhysicalPlan,
+    ctx: &ExecContext,
+) -> Option<JoinFilter> {
     condition(conditions, [(left, JoinSide::Left), (right, JoinSide::Right)], ctx)
 }
 
@@ -91,7 +106,8 @@ pub(super) fn condition(
     };
     let schema = ArrowSchema::new(used.iter().map(field).collect::<Vec<_>>());
     let columns = used.iter().map(column).collect();
-    let compact = all.map_columns(&|position| used.iter().position(|known| *known == position).unwrap_or(position));
+    let compact =
+        all.map_columns(&|position| used.iter().position(|known| *known == position).unwrap_or(position));
     Some(JoinFilter::new(PhysicalExpression::predicate(compact, &ctx.eval), columns, Arc::new(schema)))
 }
 

@@ -18,7 +18,11 @@ use crate::table::index::{encode_value, index_prefix};
 use crate::table::row::{Handle, row_prefix};
 
 /// The keys of a table's rows that conditions on its handle select; in order, not overlapping.
-pub fn of_table(table: &TableInfo, conditions: &AccessConditions, eval: &EvalContext) -> Result<VecDeque<KeyRange>> {
+pub fn of_table(
+    table: &TableInfo,
+    conditions: &AccessConditions,
+    eval: &EvalContext,
+) -> Result<VecDeque<KeyRange>> {
     let parts: Vec<Part<'_>> = match (&table.handle, table.primary()) {
         (HandleKind::Int { offset }, _) => vec![Part { ty: &table.columns[*offset].ty, info: None }],
         (HandleKind::Common, Some(primary)) => index_parts(table, primary),
@@ -115,26 +119,38 @@ enum Place {
     AboveAll,
 }
 
-fn ranges(prefix: Vec<u8>, parts: &[Part<'_>], conditions: &AccessConditions, eval: &EvalContext) -> Result<VecDeque<KeyRange>> {
+fn ranges(
+    prefix: Vec<u8>,
+    parts: &[Part<'_>],
+    conditions: &AccessConditions,
+    eval: &EvalContext,
+) -> Result<VecDeque<KeyRange>> {
     let mut prefixes = vec![prefix];
     let mut found: Vec<(Edge, Edge)> = Vec::new();
     let last = conditions.columns.len().min(parts.len());
     for (place, part) in parts.iter().enumerate().take(last) {
         let mut intervals = part.all_of(&conditions.columns[place], eval)?;
         if part.info.is_some_and(|info| info.desc) {
-            let invert = |interval: Interval| Interval { low: interval.high.inverted(), high: interval.low.inverted() };
+            let invert = |interval: Interval| Interval {
+                low: interval.high.inverted(),
+                high: interval.low.inverted(),
+            };
             intervals = intervals.into_iter().rev().map(invert).collect();
         }
         if place + 1 < last && intervals.iter().all(Interval::is_point) {
             let extend = |prefix: &Vec<u8>| {
                 let prefix = prefix.clone();
-                intervals.iter().map(move |interval| [prefix.as_slice(), &interval.low.bytes].concat()).collect::<Vec<_>>()
+                intervals
+                    .iter()
+                    .map(move |interval| [prefix.as_slice(), &interval.low.bytes].concat())
+                    .collect::<Vec<_>>()
             };
             prefixes = prefixes.iter().flat_map(extend).collect();
             continue;
         }
         for prefix in &prefixes {
-            let whole = |edge: &Edge| Edge { bytes: [prefix.as_slice(), &edge.bytes].concat(), after: edge.after };
+            let whole =
+                |edge: &Edge| Edge { bytes: [prefix.as_slice(), &edge.bytes].concat(), after: edge.after };
             found.extend(intervals.iter().map(|interval| (whole(&interval.low), whole(&interval.high))));
         }
         return Ok(found.into_iter().map(|(low, high)| KeyRange::new(key(low), key(high))).collect());
@@ -151,7 +167,9 @@ impl Part<'_> {
     fn encode(&self, value: &Datum) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(16);
         match self.info {
-            Some(info) => encode_value(&mut out, value, self.ty, &IndexColumnInfo { desc: false, ..info.clone() })?,
+            Some(info) => {
+                encode_value(&mut out, value, self.ty, &IndexColumnInfo { desc: false, ..info.clone() })?
+            }
             None => {
                 if let Some(handle) = Handle::of_datum(value) {
                     handle.encode(&mut out);
@@ -229,8 +247,12 @@ impl Part<'_> {
             (Place::Exact(v), RangeOp::Lt) if !cut => {
                 Interval { low: self.not_null()?, high: Edge::before(self.encode(&v)?) }
             }
-            (Place::Exact(v), RangeOp::Gt) if !cut => Interval { low: Edge::after(self.encode(&v)?), high: Edge::END },
-            (Place::Exact(v), RangeOp::Ge | RangeOp::Gt) => Interval { low: Edge::before(self.encode(&v)?), high: Edge::END },
+            (Place::Exact(v), RangeOp::Gt) if !cut => {
+                Interval { low: Edge::after(self.encode(&v)?), high: Edge::END }
+            }
+            (Place::Exact(v), RangeOp::Ge | RangeOp::Gt) => {
+                Interval { low: Edge::before(self.encode(&v)?), high: Edge::END }
+            }
             (Place::Exact(v) | Place::JustAbove(v), RangeOp::Lt | RangeOp::Le) => {
                 Interval { low: self.not_null()?, high: Edge::after(self.encode(&v)?) }
             }
@@ -423,7 +445,11 @@ mod tests {
     fn alternatives_unite_without_repeating_keys() {
         let list = RangeExpr::In(vec![Expr::int(5), Expr::int(2), Expr::int(5)]);
         assert_eq!(int_edges(&[list]), [(Some(2), Some(3)), (Some(5), Some(6))]);
-        let or = RangeExpr::Or(vec![vec![cmp(RangeOp::Lt, 4)], vec![cmp(RangeOp::Le, 2)], vec![cmp(RangeOp::Gt, 8)]]);
+        let or = RangeExpr::Or(vec![
+            vec![cmp(RangeOp::Lt, 4)],
+            vec![cmp(RangeOp::Le, 2)],
+            vec![cmp(RangeOp::Gt, 8)],
+        ]);
         assert_eq!(int_edges(&[or]), [(None, Some(4)), (Some(9), None)]);
     }
 

@@ -78,7 +78,8 @@ mod tests {
     async fn rows_are_skipped_and_cut_across_batches() {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
         let batch = |values: Vec<i64>| {
-            RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(values))]).map_err(Error::from)
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(values))])
+                .map_err(Error::from)
         };
         let batches = vec![batch(vec![1, 2]), batch(vec![3, 4, 5]), batch(vec![6])];
         let input = futures::stream::iter(batches).boxed();

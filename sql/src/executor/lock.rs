@@ -21,13 +21,19 @@ pub fn takes_locks(lock: Option<LockClause>, ctx: &ExecContext) -> bool {
 }
 
 /// Locks keys and answers their current values, in the keys' order; `None` for those that are gone.
-pub async fn lock_values(keys: Vec<Bytes>, lock: LockClause, ctx: &ExecContext) -> Result<Vec<Option<Bytes>>> {
+pub async fn lock_values(
+    keys: Vec<Bytes>,
+    lock: LockClause,
+    ctx: &ExecContext,
+) -> Result<Vec<Option<Bytes>>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let wait = match lock.wait {
         LockWait::NoWait => ClientWait::NoWait,
-        LockWait::Default | LockWait::SkipLocked => ClientWait::TimeoutMs(ctx.statement.settings.lock_wait_timeout_ms),
+        LockWait::Default | LockWait::SkipLocked => {
+            ClientWait::TimeoutMs(ctx.statement.settings.lock_wait_timeout_ms)
+        }
     };
     let txn = ctx.statement.txn.transaction().await?;
     let options = LockOptions { wait, return_values: true, ..LockOptions::default() };

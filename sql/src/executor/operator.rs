@@ -31,7 +31,8 @@ pub fn task_context(memory_quota_bytes: usize) -> Arc<TaskContext> {
     static CONFIG: LazyLock<SessionConfig> =
         LazyLock::new(|| SessionConfig::new().with_batch_size(BATCH_ROWS_MAX).with_target_partitions(1));
     static RUNTIME: LazyLock<RuntimeEnv> = LazyLock::new(RuntimeEnv::default);
-    let runtime = RuntimeEnv { memory_pool: Arc::new(GreedyMemoryPool::new(memory_quota_bytes)), ..RUNTIME.clone() };
+    let runtime =
+        RuntimeEnv { memory_pool: Arc::new(GreedyMemoryPool::new(memory_quota_bytes)), ..RUNTIME.clone() };
     Arc::new(TaskContext::new(
         None,
         String::new(),
@@ -100,7 +101,10 @@ impl ExecutionPlan for Input {
         Ok(self)
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         Ok(self)
     }
 

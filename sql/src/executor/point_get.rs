@@ -26,7 +26,12 @@ pub(super) fn open(get: &PointGet, schema: &SchemaRef, ctx: &ExecContext) -> Row
 }
 
 /// The row, if there is one that passes. `alone`: the get is the whole statement, so that it may read the newest version.
-pub async fn run(get: &PointGet, schema: &SchemaRef, ctx: &ExecContext, alone: bool) -> Result<Option<RecordBatch>> {
+pub async fn run(
+    get: &PointGet,
+    schema: &SchemaRef,
+    ctx: &ExecContext,
+    alone: bool,
+) -> Result<Option<RecordBatch>> {
     let table = &get.access.table;
     let Some(values) = key_values(table, &get.key, ctx)? else { return Ok(None) };
     let newest = match alone && get.key.index.is_none() && get.lock.is_none() {

@@ -6,10 +6,10 @@ use arrow::array::{ArrayRef, AsArray, UInt64Array};
 use arrow::datatypes::{SchemaRef, UInt64Type};
 use arrow::record_batch::RecordBatch;
 use rutile_client::KvPair;
+use rutile_expr::EvalContext;
 use rutile_expr::array::ColumnBuilder;
 use rutile_expr::row::{BatchDecoder, ReadColumn};
 use rutile_expr::types::{Datum, FieldType, MysqlType, Time};
-use rutile_expr::EvalContext;
 
 use super::filter;
 use crate::catalog::model::{HandleKind, IndexInfo, TableInfo};
@@ -36,9 +36,15 @@ pub struct RowDecoder {
 
 impl RowDecoder {
     /// A decoder of what `access` reads, for about so many rows.
-    pub fn new(access: &TableAccess, schema: SchemaRef, eval: &Arc<EvalContext>, capacity: usize) -> Result<Self> {
+    pub fn new(
+        access: &TableAccess,
+        schema: SchemaRef,
+        eval: &Arc<EvalContext>,
+        capacity: usize,
+    ) -> Result<Self> {
         let table = &access.table;
-        let (mut columns, mut handles, mut timestamps) = (Vec::with_capacity(access.offsets.len()), Vec::new(), Vec::new());
+        let (mut columns, mut handles, mut timestamps) =
+            (Vec::with_capacity(access.offsets.len()), Vec::new(), Vec::new());
         for (place, &offset) in access.offsets.iter().enumerate() {
             if offset == ROWID_OFFSET {
                 handles.push((place, false));
@@ -102,7 +108,8 @@ impl RowDecoder {
 
     fn decode_keys(&self, handles: impl Iterator<Item = Result<Handle>>) -> Result<RecordBatch> {
         let ty = |unsigned: bool| FieldType::bigint().with_unsigned(unsigned);
-        let mut builders: Vec<_> = self.handles.iter().map(|(_, unsigned)| ColumnBuilder::new(&ty(*unsigned), 64)).collect();
+        let mut builders: Vec<_> =
+            self.handles.iter().map(|(_, unsigned)| ColumnBuilder::new(&ty(*unsigned), 64)).collect();
         let mut rows = 0;
         for handle in handles {
             let handle = handle?;
@@ -145,9 +152,15 @@ pub struct EntryDecoder {
 
 impl EntryDecoder {
     /// A decoder of what `access` reads from an index that covers it.
-    pub fn new(access: &TableAccess, index: &Arc<IndexInfo>, schema: SchemaRef, eval: &Arc<EvalContext>) -> Self {
+    pub fn new(
+        access: &TableAccess,
+        index: &Arc<IndexInfo>,
+        schema: SchemaRef,
+        eval: &Arc<EvalContext>,
+    ) -> Self {
         let table = &access.table;
-        let source = |offset: &usize| index.columns.iter().position(|c| c.offset == *offset && c.prefix.is_none());
+        let source =
+            |offset: &usize| index.columns.iter().position(|c| c.offset == *offset && c.prefix.is_none());
         let ty = |offset: &usize| match *offset {
             ROWID_OFFSET => FieldType::bigint(),
             offset => table.columns[offset].ty.clone(),
@@ -179,7 +192,9 @@ impl EntryDecoder {
                 let value = match source {
                     // A column is read once, so it may be taken.
                     Some(place) => from_storage(&self.eval, std::mem::take(&mut values[*place]), ty),
-                    None => handle.as_ref().and_then(|handle| handle.to_datum(ty.unsigned)).unwrap_or_default(),
+                    None => {
+                        handle.as_ref().and_then(|handle| handle.to_datum(ty.unsigned)).unwrap_or_default()
+                    }
                 };
                 builder.push(&value)?;
             }

@@ -22,7 +22,8 @@ pub(super) fn open(reader: &TableReader, schema: &SchemaRef, ctx: &ExecContext) 
     // Locked rows come with their values anyway, but a filter wants to see them first.
     let key_only = decoder.keys_only() || (locks && reader.filter.is_empty());
     let pages = Pages::new(ranges, reader.desc, key_only, bounds.filter(|_| reader.filter.is_empty()));
-    let state = Reading { reader: reader.clone(), decoder, pages, ctx: ctx.clone(), locks, left: left(bounds) };
+    let state =
+        Reading { reader: reader.clone(), decoder, pages, ctx: ctx.clone(), locks, left: left(bounds) };
     Ok(futures::stream::try_unfold(state, |mut state| async move {
         Ok(state.next().await?.map(|batch| (batch, state)))
     })
@@ -101,7 +102,12 @@ pub(super) struct Pages {
 
 impl Pages {
     /// `bounds` only where every pair is a row of the output.
-    pub(super) fn new(mut ranges: VecDeque<KeyRange>, desc: bool, key_only: bool, bounds: Option<Bounds>) -> Self {
+    pub(super) fn new(
+        mut ranges: VecDeque<KeyRange>,
+        desc: bool,
+        key_only: bool,
+        bounds: Option<Bounds>,
+    ) -> Self {
         if desc {
             ranges.make_contiguous().reverse();
         }

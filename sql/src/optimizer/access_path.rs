@@ -42,7 +42,11 @@ pub struct Path {
 pub fn choose(scan: &Scan, order: &[SortKey], limited: bool) -> Path {
     let mut paths = vec![table_path(scan, order)];
     for index in &scan.table.indexes {
-        if index.state.is_public() && !index.invisible && !scan.table.is_clustered(index) && allowed(scan, index) {
+        if index.state.is_public()
+            && !index.invisible
+            && !scan.table.is_clustered(index)
+            && allowed(scan, index)
+        {
             paths.push(index_path(scan, index, order));
         }
     }
@@ -66,7 +70,8 @@ fn cost(scan: &Scan, path: &Path, order: &[SortKey], limited: bool) -> f64 {
     if limited && path.ordered {
         rows = rows.min(100.0 / FILTER_PART.powi(unmatched));
     }
-    let sort = if order.is_empty() || path.ordered { 0.0 } else { path.rows * (path.rows.max(2.0).log2() * 0.1) };
+    let sort =
+        if order.is_empty() || path.ordered { 0.0 } else { path.rows * (path.rows.max(2.0).log2() * 0.1) };
     let lookups_setup = if path.index.is_some() && !path.covering { 1.0 } else { 0.0 };
     rows * per_row + sort + lookups_setup
 }
@@ -101,7 +106,9 @@ fn handle_columns(scan: &Scan) -> Vec<KeyColumn> {
             let ty = scan.table.columns[offset].ty.clone();
             vec![KeyColumn { id: column_id(scan, offset), ty, prefix: false }]
         }
-        HandleKind::Common => scan.table.primary().map_or_else(Vec::new, |primary| key_columns(scan, primary)),
+        HandleKind::Common => {
+            scan.table.primary().map_or_else(Vec::new, |primary| key_columns(scan, primary))
+        }
         HandleKind::Hidden => Vec::new(),
     }
 }
@@ -183,7 +190,11 @@ pub fn covers(table: &TableInfo, index: &IndexInfo, offsets: &[usize]) -> bool {
         HandleKind::Common | HandleKind::Hidden => false,
     };
     offsets.iter().all(|&offset| {
-        if offset == ROWID_OFFSET { table.handle == HandleKind::Hidden } else { in_index(offset) || in_handle(offset) }
+        if offset == ROWID_OFFSET {
+            table.handle == HandleKind::Hidden
+        } else {
+            in_index(offset) || in_handle(offset)
+        }
     })
 }
 
@@ -196,7 +207,9 @@ pub fn lookup(scan: &Scan, conditions: &[Expr]) -> Option<(Path, Expr)> {
     let mut best: Option<(Path, Expr)> = None;
     let mut offer = |index: Option<Arc<IndexInfo>>, columns: Vec<KeyColumn>, covering: bool, unique: bool| {
         let Some(first) = columns.first().filter(|column| !column.prefix) else { return };
-        let Some(value) = conditions.iter().find_map(|condition| lookup_value(condition, first)) else { return };
+        let Some(value) = conditions.iter().find_map(|condition| lookup_value(condition, first)) else {
+            return;
+        };
         let rows = if unique && columns.len() == 1 { 1.0 } else { TABLE_ROWS_GUESS * EQUAL_PART };
         let cost = rows * if covering { 1.0 } else { LOOKUP_COST_PER_ROW };
         if best.as_ref().is_some_and(|(path, _)| path.cost <= cost) {
@@ -204,11 +217,16 @@ pub fn lookup(scan: &Scan, conditions: &[Expr]) -> Option<(Path, Expr)> {
         }
         let conditions = AccessConditions { columns: vec![vec![RangeExpr::In(Vec::new())]] };
         let found = Match { conditions, ..Match::default() };
-        best = Some((Path { index, found, covering, ordered: false, desc: false, rows, cost }, value.clone()));
+        best =
+            Some((Path { index, found, covering, ordered: false, desc: false, rows, cost }, value.clone()));
     };
     offer(None, handle_columns(scan), true, true);
     for index in &scan.table.indexes {
-        if index.state.is_public() && !index.invisible && !scan.table.is_clustered(index) && allowed(scan, index) {
+        if index.state.is_public()
+            && !index.invisible
+            && !scan.table.is_clustered(index)
+            && allowed(scan, index)
+        {
             let covering = covers(&scan.table, index, &scan.offsets) && scan.lock.is_none();
             offer(Some(Arc::clone(index)), key_columns(scan, index), covering, index.unique);
         }
@@ -256,7 +274,9 @@ fn whole_keys(index: &Option<Arc<IndexInfo>>, found: &Match) -> Option<Vec<Point
         // One condition per column, so that nothing contradicts it, and one that its filter says exactly.
         let [condition] = conditions.as_slice() else { return None };
         match condition {
-            RangeExpr::Cmp { op: RangeOp::Eq, value } => keys.iter_mut().for_each(|key| key.push(value.clone())),
+            RangeExpr::Cmp { op: RangeOp::Eq, value } => {
+                keys.iter_mut().for_each(|key| key.push(value.clone()))
+            }
             RangeExpr::In(list) => {
                 lists += 1;
                 if lists > 1 || list.len() > POINT_KEYS_MAX {

@@ -26,6 +26,10 @@ pub fn alike(left: Expr, right: Expr, collation: Collation) -> Option<(Expr, Exp
 }
 
 fn text_key(expr: Expr, collation: Collation) -> Option<Expr> {
-    let expr = if expr.field_type().collation == collation { expr } else { registry::collate(expr, collation).ok()? };
+    let expr = if expr.field_type().collation == collation {
+        expr
+    } else {
+        registry::collate(expr, collation).ok()?
+    };
     Some(registry::sort_key(expr))
 }

@@ -55,8 +55,9 @@ fn rebuild(mut tables: Vec<LogicalPlan>, mut conditions: Vec<Expr>) -> LogicalPl
         let next = tables.iter().position(connects).unwrap_or(0);
         let right = tables.remove(next);
         let all: HashSet<ColumnId> = have.iter().copied().chain(right.schema().ids()).collect();
-        let (filter, later): (Vec<_>, Vec<_>) =
-            conditions.into_iter().partition(|condition| condition.columns().iter().all(|id| all.contains(id)));
+        let (filter, later): (Vec<_>, Vec<_>) = conditions
+            .into_iter()
+            .partition(|condition| condition.columns().iter().all(|id| all.contains(id)));
         conditions = later;
         let schema = joined.schema().clone();
         let mut join = Join {

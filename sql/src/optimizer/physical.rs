@@ -8,8 +8,8 @@ use crate::plan::logical::{
     Aggregate, AggregateCall, Apply, Join, JoinKind, LimitClause, LogicalPlan, Scan, SortKey,
 };
 use crate::plan::physical::{
-    AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexJoin, IndexLookup, IndexReader, LoopJoin, MemTable,
-    PhysicalNode, PhysicalPlan, PointGet, TableAccess, TableReader,
+    AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexJoin, IndexLookup, IndexReader,
+    LoopJoin, MemTable, PhysicalNode, PhysicalPlan, PointGet, TableAccess, TableReader,
 };
 use crate::plan::schema::{Schema, SchemaRef};
 
@@ -83,7 +83,10 @@ fn filter(input: PhysicalPlan, predicates: Vec<Expr>) -> Result<PhysicalPlan> {
 fn project(mut input: PhysicalPlan, exprs: Vec<Expr>, schema: SchemaRef) -> Result<PhysicalPlan> {
     let exprs = place_all(exprs, &input.schema)?;
     let same = exprs.len() == input.schema.len()
-        && exprs.iter().enumerate().all(|(i, expr)| matches!(expr, Expr::Column { index, .. } if *index == i));
+        && exprs
+            .iter()
+            .enumerate()
+            .all(|(i, expr)| matches!(expr, Expr::Column { index, .. } if *index == i));
     if same {
         input.schema = schema;
         return Ok(input);
@@ -143,7 +146,11 @@ fn sorted(input: LogicalPlan, keys: Vec<SortKey>, limit: Option<LimitClause>) ->
         placed.push(SortKey { expr: place(key.expr, &input.schema)?, desc: key.desc });
     }
     let (schema, rows) = (input.schema.clone(), input.rows);
-    Ok(PhysicalPlan { node: PhysicalNode::Sort { input: Box::new(input), keys: placed, limit }, schema, rows })
+    Ok(PhysicalPlan {
+        node: PhysicalNode::Sort { input: Box::new(input), keys: placed, limit },
+        schema,
+        rows,
+    })
 }
 
 /// The keys in terms of what lies below projections; empty when they are computed there.
@@ -165,7 +172,8 @@ fn resolve_order(plan: &LogicalPlan, keys: &[SortKey]) -> Vec<SortKey> {
 
 fn distinct(input: PhysicalPlan) -> PhysicalPlan {
     let schema = input.schema.clone();
-    let group = schema.columns.iter().enumerate().map(|(i, c)| Expr::column(i, &c.name, c.ty.clone())).collect();
+    let group =
+        schema.columns.iter().enumerate().map(|(i, c)| Expr::column(i, &c.name, c.ty.clone())).collect();
     let rows = input.rows;
     let aggregate = AggregateNode { input: Box::new(input), group, calls: Vec::new() };
     PhysicalPlan { node: PhysicalNode::Aggregate(aggregate), schema, rows }
@@ -255,7 +263,9 @@ fn index_join(
     };
     let conditions_on_both: Vec<Expr> = conditions.iter().filter(usable).cloned().collect();
     let found = access_path::lookup(scan, &conditions_on_both);
-    let Some((path, key)) = found.filter(|(_, key)| key.columns().iter().all(|id| outer.schema.contains(*id))) else {
+    let Some((path, key)) =
+        found.filter(|(_, key)| key.columns().iter().all(|id| outer.schema.contains(*id)))
+    else {
         return Ok(Err(outer));
     };
     // As it is read otherwise: by its own conditions.
@@ -293,7 +303,10 @@ fn hash_or_loop(
     straight: bool,
 ) -> Result<PhysicalPlan> {
     // The left side is kept in memory: let it be the smaller one.
-    if left.rows > right.rows && !straight && matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Right) {
+    if left.rows > right.rows
+        && !straight
+        && matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Right)
+    {
         std::mem::swap(&mut left, &mut right);
         kind = match kind {
             JoinKind::Left => JoinKind::Right,
@@ -376,7 +389,14 @@ fn read(scan: Scan, wanted: &Wanted) -> Result<(PhysicalPlan, bool)> {
         let (lock, rows) = (scan.lock, keys.len() as f64);
         if keys.len() == 1 {
             let key = keys.remove(0);
-            let node = PhysicalNode::PointGet(PointGet { access, columns: schema.clone(), key, filter, project: None, lock });
+            let node = PhysicalNode::PointGet(PointGet {
+                access,
+                columns: schema.clone(),
+                key,
+                filter,
+                project: None,
+                lock,
+            });
             return Ok((PhysicalPlan { node, schema, rows }, true));
         }
         let node = PhysicalNode::BatchPointGet(BatchPointGet { access, keys, filter, lock });
@@ -411,15 +431,34 @@ fn reader(scan: Scan, access: TableAccess, path: Path, wanted: &Wanted) -> Resul
     let limit = if wanted.order.is_empty() || ordered { wanted.limit.clone().or(scan.limit) } else { None };
     let (conditions, desc, keep_order, lock) = (path.found.conditions, path.desc, ordered, scan.lock);
     let node = match path.index {
-        None => {
-            PhysicalNode::TableReader(TableReader { access, conditions, filter, desc, keep_order, limit, lock })
-        }
-        Some(index) if path.covering => {
-            PhysicalNode::IndexReader(IndexReader { access, index, conditions, filter, desc, keep_order, limit })
-        }
-        Some(index) => {
-            PhysicalNode::IndexLookup(IndexLookup { access, index, conditions, filter, desc, keep_order, limit, lock })
-        }
+        None => PhysicalNode::TableReader(TableReader {
+            access,
+            conditions,
+            filter,
+            desc,
+            keep_order,
+            limit,
+            lock,
+        }),
+        Some(index) if path.covering => PhysicalNode::IndexReader(IndexReader {
+            access,
+            index,
+            conditions,
+            filter,
+            desc,
+            keep_order,
+            limit,
+        }),
+        Some(index) => PhysicalNode::IndexLookup(IndexLookup {
+            access,
+            index,
+            conditions,
+            filter,
+            desc,
+            keep_order,
+            limit,
+            lock,
+        }),
     };
     Ok((PhysicalPlan { node, schema, rows }, ordered))
 }

@@ -77,7 +77,9 @@ fn is_point(condition: &RangeExpr) -> bool {
 fn is_list(condition: &RangeExpr) -> bool {
     match condition {
         RangeExpr::In(_) => true,
-        RangeExpr::Or(alternatives) => alternatives.iter().all(|all| all.iter().any(|one| is_point(one) || is_list(one))),
+        RangeExpr::Or(alternatives) => {
+            alternatives.iter().all(|all| all.iter().any(|one| is_point(one) || is_list(one)))
+        }
         other => is_point(other),
     }
 }
@@ -124,7 +126,9 @@ fn condition_on(filter: &Expr, id: ColumnId, column: &KeyColumn) -> Option<(Vec<
             for alternative in alternatives {
                 let mut all = Vec::new();
                 let mut parts = Vec::new();
-                crate::optimizer::rules::push_down::split_and(alternative.clone(), &mut |part| parts.push(part));
+                crate::optimizer::rules::push_down::split_and(alternative.clone(), &mut |part| {
+                    parts.push(part)
+                });
                 for part in &parts {
                     match condition_on(part, id, column) {
                         Some((conditions, part_exact)) => {

@@ -103,9 +103,11 @@ impl Lines<'_> {
 /// Name, access object and operator info of a node.
 fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
     match &plan.node {
-        PhysicalNode::PointGet(get) => {
-            ("Point_Get", object(&get.access, get.key.index.as_deref()), joined([key(&get.key), filter(&get.filter)]))
-        }
+        PhysicalNode::PointGet(get) => (
+            "Point_Get",
+            object(&get.access, get.key.index.as_deref()),
+            joined([key(&get.key), filter(&get.filter)]),
+        ),
         PhysicalNode::BatchPointGet(get) => {
             let index = get.keys.first().and_then(|key| key.index.as_deref());
             let keys = format!("keys:{}", get.keys.len());
@@ -113,16 +115,28 @@ fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
         }
         PhysicalNode::TableReader(reader) => {
             let name = if reader.conditions.is_full() { "TableFullScan" } else { "TableRangeScan" };
-            let facts = [ranges(&reader.conditions, None), filter(&reader.filter), order(reader.keep_order, reader.desc)];
+            let facts = [
+                ranges(&reader.conditions, None),
+                filter(&reader.filter),
+                order(reader.keep_order, reader.desc),
+            ];
             (name, object(&reader.access, None), joined(facts))
         }
         PhysicalNode::IndexReader(reader) => {
             let name = if reader.conditions.is_full() { "IndexFullScan" } else { "IndexRangeScan" };
-            let facts = [ranges(&reader.conditions, Some(&reader.index)), filter(&reader.filter), order(reader.keep_order, reader.desc)];
+            let facts = [
+                ranges(&reader.conditions, Some(&reader.index)),
+                filter(&reader.filter),
+                order(reader.keep_order, reader.desc),
+            ];
             (name, object(&reader.access, Some(&reader.index)), joined(facts))
         }
         PhysicalNode::IndexLookup(reader) => {
-            let facts = [ranges(&reader.conditions, Some(&reader.index)), filter(&reader.filter), order(reader.keep_order, reader.desc)];
+            let facts = [
+                ranges(&reader.conditions, Some(&reader.index)),
+                filter(&reader.filter),
+                order(reader.keep_order, reader.desc),
+            ];
             ("IndexLookUp", object(&reader.access, Some(&reader.index)), joined(facts))
         }
         PhysicalNode::MemTable(table) => ("MemTableScan", object(&table.access, None), filter(&table.filter)),
@@ -131,14 +145,22 @@ fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
         PhysicalNode::Project { exprs: list, .. } => ("Projection", String::new(), exprs(list)),
         PhysicalNode::HashJoin(join) => {
             let on = join.on.iter().map(|(l, r)| format!("eq({l}, {r})")).collect::<Vec<_>>().join(", ");
-            ("HashJoin", String::new(), joined([join_kind(join.kind).into(), format!("equal:[{on}]"), filter(&join.filter)]))
+            (
+                "HashJoin",
+                String::new(),
+                joined([join_kind(join.kind).into(), format!("equal:[{on}]"), filter(&join.filter)]),
+            )
         }
         PhysicalNode::LoopJoin(join) => {
             ("LoopJoin", String::new(), joined([join_kind(join.kind).into(), filter(&join.filter)]))
         }
         PhysicalNode::IndexJoin(join) => {
             let kind = join_kind(join.kind).to_owned();
-            ("IndexJoin", String::new(), joined([kind, format!("outer key:{}", join.key), filter(&join.filter)]))
+            (
+                "IndexJoin",
+                String::new(),
+                joined([kind, format!("outer key:{}", join.key), filter(&join.filter)]),
+            )
         }
         PhysicalNode::Aggregate(aggregate) => {
             let call = |call: &super::logical::AggregateCall| {
@@ -200,7 +222,8 @@ fn ranges(conditions: &AccessConditions, _index: Option<&IndexInfo>) -> String {
     if conditions.is_full() {
         return String::new();
     }
-    let columns = conditions.columns.iter().map(|all| all.iter().map(range).collect::<Vec<_>>().join(" and "));
+    let columns =
+        conditions.columns.iter().map(|all| all.iter().map(range).collect::<Vec<_>>().join(" and "));
     format!("range:[{}]", columns.collect::<Vec<_>>().join("; "))
 }
 

@@ -13,18 +13,39 @@ use crate::catalog::model::TableInfo;
 pub enum LogicalPlan {
     Scan(Scan),
     /// Rows of expressions; one row of no columns is `DUAL`.
-    Values { rows: Vec<Vec<Expr>>, schema: SchemaRef },
-    Filter { input: Box<LogicalPlan>, predicates: Vec<Expr> },
+    Values {
+        rows: Vec<Vec<Expr>>,
+        schema: SchemaRef,
+    },
+    Filter {
+        input: Box<LogicalPlan>,
+        predicates: Vec<Expr>,
+    },
     /// `exprs[i]` computes `schema.columns[i]`; a bare column keeps its id.
-    Project { input: Box<LogicalPlan>, exprs: Vec<Expr>, schema: SchemaRef },
+    Project {
+        input: Box<LogicalPlan>,
+        exprs: Vec<Expr>,
+        schema: SchemaRef,
+    },
     Join(Join),
     Aggregate(Aggregate),
     /// One row of each set of equal rows.
-    Distinct { input: Box<LogicalPlan> },
-    Sort { input: Box<LogicalPlan>, keys: Vec<SortKey> },
-    Limit { input: Box<LogicalPlan>, limit: LimitClause },
+    Distinct {
+        input: Box<LogicalPlan>,
+    },
+    Sort {
+        input: Box<LogicalPlan>,
+        keys: Vec<SortKey>,
+    },
+    Limit {
+        input: Box<LogicalPlan>,
+        limit: LimitClause,
+    },
     /// `UNION ALL`: the inputs' columns in order are `schema`'s; a distinct union has a `Distinct` above.
-    Union { inputs: Vec<LogicalPlan>, schema: SchemaRef },
+    Union {
+        inputs: Vec<LogicalPlan>,
+        schema: SchemaRef,
+    },
     /// Runs `inner` once per row of `outer`, for subqueries that depend on the row.
     Apply(Apply),
 }

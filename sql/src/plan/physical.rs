@@ -27,17 +27,34 @@ pub enum PhysicalNode {
     IndexLookup(IndexLookup),
     /// A table of information_schema.
     MemTable(MemTable),
-    Values { rows: Vec<Vec<Expr>> },
-    Filter { input: Box<PhysicalPlan>, predicates: Vec<Expr> },
-    Project { input: Box<PhysicalPlan>, exprs: Vec<Expr> },
+    Values {
+        rows: Vec<Vec<Expr>>,
+    },
+    Filter {
+        input: Box<PhysicalPlan>,
+        predicates: Vec<Expr>,
+    },
+    Project {
+        input: Box<PhysicalPlan>,
+        exprs: Vec<Expr>,
+    },
     HashJoin(HashJoin),
     /// Neither side has an equality to hash.
     LoopJoin(LoopJoin),
     IndexJoin(IndexJoin),
     Aggregate(AggregateNode),
-    Sort { input: Box<PhysicalPlan>, keys: Vec<SortKey>, limit: Option<LimitClause> },
-    Limit { input: Box<PhysicalPlan>, limit: LimitClause },
-    Union { inputs: Vec<PhysicalPlan> },
+    Sort {
+        input: Box<PhysicalPlan>,
+        keys: Vec<SortKey>,
+        limit: Option<LimitClause>,
+    },
+    Limit {
+        input: Box<PhysicalPlan>,
+        limit: LimitClause,
+    },
+    Union {
+        inputs: Vec<PhysicalPlan>,
+    },
     Apply(Apply),
 }
 

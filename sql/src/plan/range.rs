@@ -13,12 +13,18 @@ pub struct AccessConditions {
 /// A condition on one key column against values that do not depend on the row.
 #[derive(Debug, Clone)]
 pub enum RangeExpr {
-    Cmp { op: RangeOp, value: Expr },
+    Cmp {
+        op: RangeOp,
+        value: Expr,
+    },
     In(Vec<Expr>),
     IsNull,
     IsNotNull,
     /// `LIKE` with a constant pattern: its literal prefix gives the range.
-    Like { pattern: Expr, escape: Option<char> },
+    Like {
+        pattern: Expr,
+        escape: Option<char>,
+    },
     /// Of alternatives, each a conjunction.
     Or(Vec<Vec<RangeExpr>>),
 }

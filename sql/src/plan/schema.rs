@@ -73,7 +73,8 @@ impl Schema {
     /// The schema of this node's batches. Every field is nullable: outer joins make NULLs of what was declared NOT NULL.
     pub fn arrow(&self) -> arrow::datatypes::SchemaRef {
         let make = || {
-            let fields = self.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.ty.arrow(), true));
+            let fields =
+                self.columns.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.ty.arrow(), true));
             Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
         };
         Arc::clone(self.arrow.get_or_init(make))

@@ -15,7 +15,8 @@ pub fn extreme(mut plan: LogicalPlan, eval: &EvalContext) -> LogicalPlan {
     }
     if let LogicalPlan::Aggregate(aggregate) = &mut plan
         && let ([], [call]) = (aggregate.group.as_slice(), aggregate.calls.as_slice())
-        && let ("min" | "max", [column @ Expr::Column { index, .. }]) = (call.name.as_str(), call.args.as_slice())
+        && let ("min" | "max", [column @ Expr::Column { index, .. }]) =
+            (call.name.as_str(), call.args.as_slice())
         && let LogicalPlan::Scan(scan) = &*aggregate.input
         && leads_a_key(scan, *index)
         && let Ok(is_null) = registry::resolve(eval, "is_null", vec![column.clone()])

@@ -32,7 +32,8 @@ fn prune_node(plan: LogicalPlan, needed: &Needed) -> LogicalPlan {
             let kept: Vec<bool> = schema.ids().map(|id| needed.contains(&id)).collect();
             let mut keep = kept.iter();
             let exprs: Vec<_> = exprs.into_iter().filter(|_| *keep.next().unwrap_or(&true)).collect();
-            let columns = schema.columns.iter().filter(|column| needed.contains(&column.id)).cloned().collect();
+            let columns =
+                schema.columns.iter().filter(|column| needed.contains(&column.id)).cloned().collect();
             let below = with(&Needed::new(), &exprs);
             let input = Box::new(prune_node(*input, &below));
             LogicalPlan::Project { input, exprs, schema: Schema::new(columns) }

@@ -33,11 +33,17 @@ fn push(plan: LogicalPlan, predicates: Vec<Expr>, eval: &EvalContext) -> Logical
             scan.filters.extend(predicates);
             LogicalPlan::Scan(scan)
         }
-        LogicalPlan::Project { input, exprs, schema } => push_project(*input, exprs, schema, predicates, eval),
+        LogicalPlan::Project { input, exprs, schema } => {
+            push_project(*input, exprs, schema, predicates, eval)
+        }
         LogicalPlan::Join(join) => push_join(join, predicates, eval),
         LogicalPlan::Aggregate(aggregate) => push_aggregate(aggregate, predicates, eval),
-        LogicalPlan::Distinct { input } => LogicalPlan::Distinct { input: Box::new(push(*input, predicates, eval)) },
-        LogicalPlan::Sort { input, keys } => LogicalPlan::Sort { input: Box::new(push(*input, predicates, eval)), keys },
+        LogicalPlan::Distinct { input } => {
+            LogicalPlan::Distinct { input: Box::new(push(*input, predicates, eval)) }
+        }
+        LogicalPlan::Sort { input, keys } => {
+            LogicalPlan::Sort { input: Box::new(push(*input, predicates, eval)), keys }
+        }
         LogicalPlan::Limit { input, limit } => {
             let input = Box::new(push(*input, Vec::new(), eval));
             filtered(LogicalPlan::Limit { input, limit }, predicates)
@@ -60,7 +66,9 @@ fn nothing(schema: &SchemaRef) -> LogicalPlan {
 /// The parts of a conjunction.
 pub fn split_and(expr: Expr, each: &mut dyn FnMut(Expr)) {
     match expr {
-        Expr::Call(call) if call.func.name == "and" => call.args.into_iter().for_each(|arg| split_and(arg, each)),
+        Expr::Call(call) if call.func.name == "and" => {
+            call.args.into_iter().for_each(|arg| split_and(arg, each))
+        }
         part => each(part),
     }
 }
@@ -109,7 +117,9 @@ fn push_project(
 fn push_aggregate(aggregate: Aggregate, predicates: Vec<Expr>, eval: &EvalContext) -> LogicalPlan {
     let Aggregate { input, group, calls, schema } = aggregate;
     let ids: HashSet<ColumnId> = schema.ids().take(group.len()).collect();
-    let movable = |predicate: &Expr| !group.is_empty() && within(predicate, &ids) && predicate.volatility() < Volatility::Volatile;
+    let movable = |predicate: &Expr| {
+        !group.is_empty() && within(predicate, &ids) && predicate.volatility() < Volatility::Volatile
+    };
     let (below, above): (Vec<_>, Vec<_>) = predicates.into_iter().partition(movable);
     let below = below.into_iter().map(|predicate| {
         predicate.transform(&mut |part| match &part {
@@ -124,7 +134,12 @@ fn push_aggregate(aggregate: Aggregate, predicates: Vec<Expr>, eval: &EvalContex
     filtered(LogicalPlan::Aggregate(Aggregate { input, group, calls, schema }), above)
 }
 
-fn push_union(inputs: Vec<LogicalPlan>, schema: SchemaRef, predicates: Vec<Expr>, eval: &EvalContext) -> LogicalPlan {
+fn push_union(
+    inputs: Vec<LogicalPlan>,
+    schema: SchemaRef,
+    predicates: Vec<Expr>,
+    eval: &EvalContext,
+) -> LogicalPlan {
     let inputs = inputs.into_iter().map(|input| {
         let columns = input.schema().clone();
         let moved = predicates.iter().map(|predicate| {
@@ -147,7 +162,8 @@ fn push_union(inputs: Vec<LogicalPlan>, schema: SchemaRef, predicates: Vec<Expr>
 
 fn push_apply(apply: Apply, predicates: Vec<Expr>, eval: &EvalContext) -> LogicalPlan {
     let ids: HashSet<ColumnId> = apply.outer.schema().ids().collect();
-    let (below, above): (Vec<_>, Vec<_>) = predicates.into_iter().partition(|predicate| within(predicate, &ids));
+    let (below, above): (Vec<_>, Vec<_>) =
+        predicates.into_iter().partition(|predicate| within(predicate, &ids));
     let outer = Box::new(push(*apply.outer, below, eval));
     let inner = Box::new(push(*apply.inner, Vec::new(), eval));
     filtered(LogicalPlan::Apply(Apply { outer, inner, ..apply }), above)
@@ -198,7 +214,12 @@ fn push_join(mut join: Join, predicates: Vec<Expr>, eval: &EvalContext) -> Logic
 }
 
 /// An outer join is an inner one when a condition above it refuses the rows it makes up.
-fn simplify(kind: JoinKind, predicates: &[Expr], left: &HashSet<ColumnId>, right: &HashSet<ColumnId>) -> JoinKind {
+fn simplify(
+    kind: JoinKind,
+    predicates: &[Expr],
+    left: &HashSet<ColumnId>,
+    right: &HashSet<ColumnId>,
+) -> JoinKind {
     let made_up = match kind {
         JoinKind::Left => right,
         JoinKind::Right => left,
@@ -229,7 +250,9 @@ fn refuses_null(expr: &Expr, ids: &HashSet<ColumnId>) -> bool {
 fn is_null_for_null(expr: &Expr, ids: &HashSet<ColumnId>) -> bool {
     match expr {
         Expr::Column { index, .. } => ids.contains(index),
-        Expr::Call(call) => call.func.null_in_null_out && call.args.iter().any(|arg| is_null_for_null(arg, ids)),
+        Expr::Call(call) => {
+            call.func.null_in_null_out && call.args.iter().any(|arg| is_null_for_null(arg, ids))
+        }
         _ => false,
     }
 }
