@@ -108,10 +108,10 @@ pub async fn execute(plan: &Plan, statement: &Arc<StatementContext>) -> Result<O
             let rows = builder::open(query, &ctx)?;
             Ok(Output::Rows { schema, rows: Rows::Stream(rows) })
         }
-        PlanBody::Explain(plan) => explain::run(plan, ctx).await,
-        PlanBody::Insert(plan) => insert::execute(plan, &ctx).await.map(|()| Output::Done),
-        PlanBody::Update(plan) => update::execute(plan, &ctx).await.map(|()| Output::Done),
-        PlanBody::Delete(plan) => delete::execute(plan, &ctx).await.map(|()| Output::Done),
+        PlanBody::Explain(plan) => Box::pin(explain::run(plan, ctx)).await,
+        PlanBody::Insert(plan) => Box::pin(insert::execute(plan, &ctx)).await.map(|()| Output::Done),
+        PlanBody::Update(plan) => Box::pin(update::execute(plan, &ctx)).await.map(|()| Output::Done),
+        PlanBody::Delete(plan) => Box::pin(delete::execute(plan, &ctx)).await.map(|()| Output::Done),
     }
 }
 

@@ -65,12 +65,12 @@ impl Conn {
                 return Ok(Next::Go);
             }
             COM_STMT_PREPARE => self.prepare(body),
-            COM_STMT_FETCH => self.fetch(&body).await?,
-            COM_CHANGE_USER => return self.change_user(&body).await,
+            COM_STMT_FETCH => Box::pin(self.fetch(&body)).await?,
+            COM_CHANGE_USER => return Box::pin(self.change_user(&body)).await,
             COM_PROCESS_INFO => self.query(Bytes::from_static(b"SHOW PROCESSLIST")).await?,
             COM_STATISTICS => self.statistics(),
             _ => {
-                let answer = self.simple(command, &body).await;
+                let answer = Box::pin(self.simple(command, &body)).await;
                 self.answer_simple(command, answer);
             }
         }
@@ -200,7 +200,7 @@ impl Conn {
     async fn execute(&mut self, body: Bytes) -> Outcome<()> {
         match self.decode_execution(&body) {
             Ok((statement, request, cursor)) => match cursor {
-                true => self.open_cursor(statement, request).await,
+                true => Box::pin(self.open_cursor(statement, request)).await,
                 false => self.run_statement(statement, request, RowFormat::Binary, false).await.map(|_| ()),
             },
             Err(error) => {

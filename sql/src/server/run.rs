@@ -55,7 +55,7 @@ impl Conn {
         mut request: Request,
     ) -> Outcome<Result<QueryResult>> {
         if matches!(&*statement, Statement::LoadData(load) if load.local) {
-            return self.load_local(statement, request).await;
+            return Box::pin(self.load_local(statement, request)).await;
         }
         request.local_files = None;
         let connection = Arc::clone(self.session.connection());

@@ -57,7 +57,7 @@ impl Session {
                 Ok(result) => return Ok(result),
                 Err(error) => error,
             };
-            self.undo(&ctx, savepoint, &error).await;
+            Box::pin(self.undo(&ctx, savepoint, &error)).await;
             if !self.may_retry(&error, tries) || cancel.is_cancelled() {
                 return Err(error);
             }
@@ -106,7 +106,7 @@ impl Session {
     ) -> Result<QueryResult> {
         if let Statement::LoadData(load) = &**statement {
             self.check_statement(statement)?;
-            crate::executor::load_data::execute(load, ctx).await?;
+            Box::pin(crate::executor::load_data::execute(load, ctx)).await?;
             self.end_execution(ctx).await?;
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
@@ -126,7 +126,7 @@ impl Session {
         };
         match &**statement {
             Statement::Query(query) if query.into.is_some() => {
-                self.select_into(query, &schema, rows, ctx).await?;
+                Box::pin(self.select_into(query, &schema, rows, ctx)).await?;
                 self.end_execution(ctx).await?;
                 Ok(QueryResult::Ok(self.effects_ok(ctx)))
             }
@@ -173,7 +173,7 @@ impl Session {
     pub(super) async fn end_execution(&mut self, ctx: &StatementContext) -> Result<()> {
         if !ctx.txn.is_explicit() {
             if let Some(txn) = ctx.txn.begun_transaction() {
-                if let Err(error) = txn.commit().await {
+                if let Err(error) = Box::pin(txn.commit()).await {
                     let client = &self.instance.client;
                     return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval).await);
                 }
@@ -188,7 +188,7 @@ impl Session {
 
     /// A statement failed while its rows were sent.
     pub(super) async fn abandon_execution(&mut self, ctx: &StatementContext, error: &Error) {
-        self.undo(ctx, None, error).await;
+        Box::pin(self.undo(ctx, None, error)).await;
     }
 
     /// Undoes what a failed statement did.
