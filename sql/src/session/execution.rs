@@ -112,10 +112,13 @@ impl Session {
         }
         let plan = self.plan(statement, request, ctx)?;
         self.check_plan(&plan)?;
-        let output = tokio::select! {
-            biased;
-            output = crate::executor::execute(&plan, ctx) => output?,
-            () = ctx.cancel.cancelled() => return Err(Error::QueryInterrupted),
+        let output = match may_block(statement, &request.text) {
+            true => run_blocking(&plan, ctx)?,
+            false => tokio::select! {
+                biased;
+                output = crate::executor::execute(&plan, ctx) => output?,
+                () = ctx.cancel.cancelled() => return Err(Error::QueryInterrupted),
+            },
         };
         let (schema, rows) = match output {
             Output::Rows { schema, rows } => (schema, rows),
@@ -307,6 +310,24 @@ impl Drop for TimeLimit {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Whether a statement may hold its thread for long without using it: SLEEP does.
+fn may_block(statement: &Statement, text: &[u8]) -> bool {
+    const SLEEP: &[u8] = b"sleep";
+    matches!(statement, Statement::Query(_) | Statement::Do(_))
+        && text.windows(SLEEP.len()).any(|word| word.eq_ignore_ascii_case(SLEEP))
+}
+
+/// Runs a plan to its last row on this thread, which the others are told not to wait for.
+fn run_blocking(plan: &Plan, ctx: &Arc<StatementContext>) -> Result<Output> {
+    let all = async {
+        match crate::executor::execute(plan, ctx).await? {
+            Output::Done => Ok(Output::Done),
+            Output::Rows { schema, rows } => Ok(Output::Rows { schema, rows: Rows::Batches(collect(rows).await?) }),
+        }
+    };
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(all))
 }
 
 /// All rows of a result.
