@@ -104,7 +104,10 @@ fn commands_are_answered_or_refused_by_name() -> Result<()> {
     ensure!(raw.error_of(b"\x17\x63\0\0\0\0\x01\0\0\0")? == 1243, "unknown prepared statement");
     ensure!(raw.error_of(b"\x03SELEC 1")? == 1064, "syntax");
     ensure!(raw.error_of(b"\x03")? == 1065, "empty query");
-    ensure!(raw.error_of(b"\x03SELECT 1; SELECT 2")? == 1064, "several statements without the capability switched back on");
+    ensure!(
+        raw.error_of(b"\x03SELECT 1; SELECT 2")? == 1064,
+        "several statements without the capability switched back on"
+    );
     ensure!(raw.rows("SELECT 7")? == [vec![1, b'7']], "the connection still works");
     Ok(())
 }

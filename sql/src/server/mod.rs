@@ -27,8 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
 use crate::catalog::Catalog;
+use crate::config::Config;
 use crate::session::instance::Instance;
 use auth::AuthState;
 

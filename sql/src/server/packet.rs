@@ -18,6 +18,9 @@ pub const OUT_BYTES_MAX: usize = 64 << 10;
 /// Buffers larger than this are given back when a command is done.
 const IDLE_BUFFER_BYTES_MAX: usize = 16 << 10;
 const READ_BYTES: usize = 4 << 10;
+/// What is read of a refused packet, and for how long, before the connection is closed.
+const DRAINED_BYTES_MAX: usize = 1 << 30;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Why a connection cannot go on reading.
 #[derive(Debug, thiserror::Error)]
@@ -260,6 +263,28 @@ impl PacketIo {
             // The next command is already here: the client lives.
             Ok(_) => std::future::pending().await,
         }
+    }
+
+    /// Reads and drops what the client still sends, within bounds, so that it gets to read our last words instead of a
+    /// reset.
+    pub async fn drain(&mut self) {
+        let drain = async {
+            let mut left = DRAINED_BYTES_MAX;
+            while left > 0 {
+                self.input.clear();
+                self.input.reserve(READ_BYTES);
+                let read = match &mut self.stream {
+                    Stream::Plain(stream) => stream.read_buf(&mut self.input).await,
+                    Stream::Tls(stream) => stream.read_buf(&mut self.input).await,
+                    Stream::Moving => return,
+                };
+                match read {
+                    Ok(read) if read > 0 => left = left.saturating_sub(read),
+                    _ => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIME_MAX, drain).await;
     }
 
     /// Says farewell to the stream.

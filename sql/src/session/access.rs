@@ -37,7 +37,9 @@ impl Session {
         let denied = databases_of(statement, current).into_iter().find(|db| !account.may_use(db));
         match denied {
             None => Ok(()),
-            Some(db) => Err(Error::DbAccessDenied { user: account.user.clone(), host: account.host.clone(), db }),
+            Some(db) => {
+                Err(Error::DbAccessDenied { user: account.user.clone(), host: account.host.clone(), db })
+            }
         }
     }
 }
@@ -97,7 +99,9 @@ fn databases_of(statement: &Statement, current: &str) -> Vec<String> {
         Statement::LoadData(load) => vec![of(&load.table)],
         Statement::Describe { table, .. } => vec![of(table)],
         Statement::Show(show) => match &show.what {
-            ShowWhat::Columns { table, .. } | ShowWhat::Index { table, .. } | ShowWhat::CreateTable(table) => {
+            ShowWhat::Columns { table, .. }
+            | ShowWhat::Index { table, .. }
+            | ShowWhat::CreateTable(table) => {
                 vec![of(table)]
             }
             ShowWhat::Tables { schema, .. } | ShowWhat::TableStatus { schema } => {

@@ -324,7 +324,9 @@ fn run_blocking(plan: &Plan, ctx: &Arc<StatementContext>) -> Result<Output> {
     let all = async {
         match crate::executor::execute(plan, ctx).await? {
             Output::Done => Ok(Output::Done),
-            Output::Rows { schema, rows } => Ok(Output::Rows { schema, rows: Rows::Batches(collect(rows).await?) }),
+            Output::Rows { schema, rows } => {
+                Ok(Output::Rows { schema, rows: Rows::Batches(collect(rows).await?) })
+            }
         }
     };
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(all))

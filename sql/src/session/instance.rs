@@ -11,9 +11,9 @@ use parking_lot::{Mutex, RwLock};
 use rutile_client::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
 use super::privilege::Accounts;
 use super::variables::{Value, Values};
+use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::context::Process;
 use crate::{Error, Result};

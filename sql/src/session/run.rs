@@ -200,7 +200,13 @@ impl Session {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     let (schema, client) = (self.instance.catalog.snapshot(), &self.instance.client);
-                    Err(super::glue::commit_error(error, &schema, client, &rutile_expr::EvalContext::default()).await)
+                    Err(super::glue::commit_error(
+                        error,
+                        &schema,
+                        client,
+                        &rutile_expr::EvalContext::default(),
+                    )
+                    .await)
                 }
             },
             None => Ok(()),
