@@ -18,7 +18,9 @@ mod query;
 mod set;
 mod show;
 mod statement;
+mod table_option;
 mod types;
+mod variable;
 
 #[cfg(test)]
 mod tests;
