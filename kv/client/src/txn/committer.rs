@@ -9,6 +9,7 @@
 //! Until the deciding request is answered a lost answer makes the result undetermined.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rutile_proto::codec;
@@ -25,7 +26,7 @@ use crate::region_cache::Region;
 use crate::sender::Sent;
 use crate::txn::resolver::locked;
 use crate::txn::transaction::State;
-use crate::txn::{Transaction, TxnCore, TxnMode};
+use crate::txn::{Transaction, TxnCore, TxnMode, pessimistic};
 
 const ASYNC_COMMIT_KEYS_MAX: usize = 256;
 const ASYNC_COMMIT_KEY_BYTES_MAX: usize = 4 << 10;
@@ -66,6 +67,8 @@ pub(crate) struct Committer {
     lock_ttl_ms: u64,
     async_commit: bool,
     autocommit: bool,
+    /// Whether prewriting took more than one request, so that a failed one may leave locks of others.
+    spread: AtomicBool,
 }
 
 /// What prewriting came to.
@@ -80,14 +83,14 @@ struct Prewritten {
 
 impl Committer {
     pub fn new(txn: &Transaction, start_ts: Timestamp, state: &State) -> Self {
-        let pessimistic = txn.mode() == TxnMode::Pessimistic;
-        let items = items_of(state, pessimistic);
+        let locks_first = txn.mode() == TxnMode::Pessimistic;
+        let items = items_of(state, locks_first);
         let holds = |i: &&Item| i.is_locked() && state.primary.as_ref() == Some(&i.key);
         let primary = items.iter().find(holds).or_else(|| items.iter().find(|i| i.is_locked()));
         let primary = primary.or(items.first()).map(|i| i.key.clone()).unwrap_or_default();
         let size: usize = items.iter().map(Item::size_bytes).sum();
         let key_bytes: usize = items.iter().map(|i| i.key.len()).sum();
-        let for_update_ts = if pessimistic { state.for_update_ts.max(start_ts) } else { Timestamp::ZERO };
+        let for_update_ts = if locks_first { state.for_update_ts.max(start_ts) } else { Timestamp::ZERO };
         Committer {
             core: txn.core().clone(),
             start_ts,
@@ -96,6 +99,7 @@ impl Committer {
             lock_ttl_ms: lock_ttl_ms(size) + txn.elapsed_ms(),
             async_commit: items.len() <= ASYNC_COMMIT_KEYS_MAX && key_bytes <= ASYNC_COMMIT_KEY_BYTES_MAX,
             autocommit: txn.options().autocommit,
+            spread: AtomicBool::new(false),
             items,
         }
     }
@@ -142,6 +146,7 @@ impl Committer {
         if let [(region, items)] = &batches[..] {
             return self.prewrite_batch(region, items, one_pc, floor, backoff).await;
         }
+        self.spread.store(true, Ordering::Relaxed);
         let calls = batches.iter().map(|(region, items)| {
             let mut backoff = backoff.clone();
             async move {
@@ -310,10 +315,22 @@ impl Committer {
         if backoff.maybe_executed() && !is_definite(&error) {
             return Error::ResultUndetermined(error.to_string());
         }
-        if let Err(failure) = self.roll_back().await {
+        // One refused request has written nothing: only locks taken before it are there.
+        let nothing_written = !self.spread.load(Ordering::Relaxed) && !backoff.maybe_executed();
+        let cleanup = if nothing_written { self.release_locks().await } else { self.roll_back().await };
+        if let Err(failure) = cleanup {
             tracing::warn!(error = %failure, start_ts = %self.start_ts, "locks of a failed commit are left to expire");
         }
         error
+    }
+
+    /// Releases pessimistic locks.
+    async fn release_locks(&self) -> Result<()> {
+        if self.for_update_ts.is_zero() {
+            return Ok(());
+        }
+        let keys = self.locked_items().map(|i| self.items[i].key.clone()).collect();
+        pessimistic::release(&self.core, self.start_ts, keys).await
     }
 
     async fn roll_back(&self) -> Result<()> {
@@ -345,10 +362,7 @@ impl Committer {
         loop {
             match self.commit_primary(commit_ts, &mut backoff).await {
                 Ok(None) => break,
-                Ok(Some(min_commit_ts)) => {
-                    commit_ts = self.core.cluster.timestamp().await?;
-                    assert!(commit_ts.0 >= min_commit_ts, "min_commit_ts is above a fresh timestamp");
-                }
+                Ok(Some(_)) => commit_ts = self.core.cluster.timestamp().await?,
                 Err(error) if backoff.maybe_executed() && !is_definite(&error) => {
                     return Err(Error::ResultUndetermined(error.to_string()));
                 }
@@ -365,7 +379,7 @@ impl Committer {
         Ok(commit_ts)
     }
 
-    /// `Some(min_commit_ts)` asks for a later commit timestamp.
+    /// `Some(min_commit_ts)` asks for a later commit timestamp: a reader was promised that nothing commits before it.
     async fn commit_primary(&self, commit_ts: Timestamp, backoff: &mut Backoff) -> Result<Option<u64>> {
         let request = self.commit_request(vec![self.primary.clone()], commit_ts);
         let pd_key = codec::encoded_bytes(&self.primary);

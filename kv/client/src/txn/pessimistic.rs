@@ -222,9 +222,11 @@ impl Locker<'_> {
             }
             // Another lock of this call may have refreshed it meanwhile.
             if self.txn.for_update_ts() <= asked {
-                let now = self.txn.refresh_for_update_ts().await?;
-                assert!(now.0 > conflicting.conflict_commit_ts, "commit_ts is above a fresh timestamp");
+                self.txn.refresh_for_update_ts().await?;
             }
+            // A commit without a timestamp of its own (one phase, async) may be one ahead of the latest.
+            let commit_ts = Timestamp(conflicting.conflict_commit_ts);
+            self.txn.with_state(|state| state.for_update_ts = state.for_update_ts.max(commit_ts));
             return Ok(());
         }
         if let Some(deadlock) = error.deadlock {
