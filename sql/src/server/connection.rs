@@ -143,7 +143,8 @@ impl Conn {
     async fn broken(&mut self, error: ConnectionError) {
         match error {
             ConnectionError::Packet(PacketError::TooLarge { .. }) => {
-                self.farewell(&Error::PacketTooLarge).await
+                self.farewell(&Error::PacketTooLarge).await;
+                self.io.drain().await;
             }
             ConnectionError::Packet(PacketError::OutOfOrder { .. }) => {
                 self.farewell(&Error::PacketsOutOfOrder).await
