@@ -20,7 +20,8 @@ pub struct Span(pub Duration);
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 const SPAN_UNITS: [(&str, u64); 4] = [("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
 
 impl ByteSize {
@@ -47,7 +48,8 @@ impl Span {
 
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let text = text.trim();
-    let (number, factor) = units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    let (number, factor) =
+        units.iter().find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
     number.trim().parse::<u64>().ok()?.checked_mul(*factor)
 }
 
@@ -223,7 +225,7 @@ impl Default for EngineConfig {
 
 impl Default for RaftLogConfig {
     fn default() -> Self {
-        RaftLogConfig { file_size: ByteSize::mib(64), purge_threshold: ByteSize::mib(512) }
+        RaftLogConfig { file_size: ByteSize::mib(32), purge_threshold: ByteSize::mib(256) }
     }
 }
 
@@ -273,7 +275,10 @@ impl Config {
         must(raft.apply_threads > 0, "raft.apply-threads must be at least 1")?;
         must(!raft.tick.0.is_zero(), "raft.tick must be longer than 0")?;
         must(raft.heartbeat_ticks > 0, "raft.heartbeat-ticks must be at least 1")?;
-        must(raft.election_ticks > 2 * raft.heartbeat_ticks, "raft.election-ticks must exceed 2 × raft.heartbeat-ticks")?;
+        must(
+            raft.election_ticks > 2 * raft.heartbeat_ticks,
+            "raft.election-ticks must exceed 2 × raft.heartbeat-ticks",
+        )?;
         must(raft.proposals_max > 0, "raft.proposals-max must be at least 1")?;
         must(
             raft.region_split_size <= raft.region_size_max && raft.region_split_size.0 > 0,

@@ -33,7 +33,8 @@ pub static APPLY_BATCH_BYTES: LazyLock<Histogram> = LazyLock::new(|| {
     histogram("rutile_kv_apply_batch_bytes", "Size of one batch of applied entries", buckets(256.0, 4.0, 10))
 });
 /// Splits applied.
-pub static SPLITS: LazyLock<IntCounter> = LazyLock::new(|| counter("rutile_kv_splits_total", "Region splits applied"));
+pub static SPLITS: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_splits_total", "Region splits applied"));
 /// Regions read to find split keys.
 pub static SPLIT_SCANS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_split_scans_total", "Regions read to find split keys"));

@@ -89,7 +89,9 @@ async fn splits_under_concurrent_writes_lose_nothing() {
             let store = Arc::clone(&store);
             tokio::spawn(async move {
                 for i in 0..200 {
-                    store.put(format!("{:03}-{w}", i * 5 % 200).as_bytes(), format!("{w}{i}").as_bytes()).await;
+                    store
+                        .put(format!("{:03}-{w}", i * 5 % 200).as_bytes(), format!("{w}{i}").as_bytes())
+                        .await;
                 }
             })
         })

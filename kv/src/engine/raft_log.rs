@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use prost::Message as _;
 use parking_lot::RwLock;
+use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::{Command, LogBatch, MessageExt, ReadableSize, RecoveryMode};
@@ -47,6 +47,7 @@ impl RaftLog {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
         let marker = CleanMarker::read(dir)?;
         raft_log_verify::verify_dir(dir, marker.as_ref())?;
+        CleanMarker::remove(dir)?;
         let config = raft_engine::Config {
             dir: dir.to_string_lossy().into_owned(),
             recovery_mode: RecoveryMode::TolerateTailCorruption,
@@ -58,10 +59,7 @@ impl RaftLog {
             ..Default::default()
         };
         match raft_engine::Engine::open(config) {
-            Ok(engine) => {
-                CleanMarker::remove(dir)?;
-                Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: dir.to_owned() })
-            }
+            Ok(engine) => Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: dir.to_owned() }),
             Err(raft_engine::Error::Other(e)) if e.to_string().contains("lock") => {
                 Err(Error::Locked { dir: dir.to_owned() })
             }
@@ -133,9 +131,17 @@ impl RaftLog {
     }
 
     /// The entries `[low, high)`, at least one and at most `bytes_max` bytes.
-    pub fn entries(&self, region_id: u64, low: u64, high: u64, bytes_max: Option<usize>) -> Result<Vec<Entry>> {
+    pub fn entries(
+        &self,
+        region_id: u64,
+        low: u64,
+        high: u64,
+        bytes_max: Option<usize>,
+    ) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
-        self.with(|engine| engine.fetch_entries_to::<EntryCodec>(region_id, low, high, bytes_max, &mut entries))?;
+        self.with(|engine| {
+            engine.fetch_entries_to::<EntryCodec>(region_id, low, high, bytes_max, &mut entries)
+        })?;
         Ok(entries)
     }
 
@@ -163,7 +169,9 @@ impl RaftLog {
 
     fn named(&self, e: raft_engine::Error) -> Error {
         match e {
-            raft_engine::Error::Corruption(what) => Error::Corruption(format!("{}: {what}", self.dir.display())),
+            raft_engine::Error::Corruption(what) => {
+                Error::Corruption(format!("{}: {what}", self.dir.display()))
+            }
             e => e.into(),
         }
     }

@@ -8,6 +8,7 @@
 //! and its crc32 (LE) xor the file's number. Source: raft-engine 0.4, format version 2.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
@@ -41,12 +42,14 @@ impl CleanMarker {
         let (body, crc) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
         let files: Option<Vec<_>> = body.lines().map(parse).collect();
         match files {
-            Some(files) if format!("{:08x}", crc32fast::hash(body.as_bytes())) == crc => Ok(Some(Self { files })),
+            Some(files) if format!("{:08x}", crc32fast::hash(body.as_bytes())) == crc => {
+                Ok(Some(Self { files }))
+            }
             _ => Err(Error::Corruption(format!("{}: not what was written at shutdown", path.display()))),
         }
     }
 
-    /// Removes the marker once the log was opened and may change.
+    /// Removes the marker before the log is opened and may change.
     pub(super) fn remove(dir: &Path) -> Result<()> {
         let path = dir.join(MARKER_NAME);
         match fs::remove_file(&path) {
@@ -67,7 +70,13 @@ impl CleanMarker {
             body.push_str(&format!("{} {size}", file.name()));
         }
         let text = format!("{body}\n{:08x}\n", crc32fast::hash(body.as_bytes()));
-        fs::write(&path, text).map_err(|e| Error::io(path, &e))
+        // Renamed when it is complete and on disk: there is never half a marker.
+        let new = dir.join("CLEAN.new");
+        let written = fs::File::create(&new).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.and_then(|()| fs::rename(&new, &path)).map_err(|e| Error::io(path, &e))
     }
 }
 
@@ -120,7 +129,8 @@ pub(super) fn verify_dir(dir: &Path, marker: Option<&CleanMarker>) -> Result<()>
     for (i, file) in files.iter().enumerate() {
         let next = files.get(i + 1).filter(|next| next.queue == file.queue);
         if next.is_some_and(|next| next.seq != file.seq + 1) {
-            let missing = dir.join(file.name().replace(&format!("{:016}", file.seq), &format!("{:016}", file.seq + 1)));
+            let missing =
+                dir.join(file.name().replace(&format!("{:016}", file.seq), &format!("{:016}", file.seq + 1)));
             return Err(Error::Corruption(format!("{}: the log file is missing", missing.display())));
         }
         verify_file(file, next.is_none() && marker.is_none())?;
@@ -135,7 +145,10 @@ fn verify_sizes(dir: &Path, files: &[LogFile], marker: &CleanMarker) -> Result<(
         match actual {
             Ok(actual) if actual == *size => {}
             Ok(actual) => {
-                return Err(Error::Corruption(format!("{}: {actual} bytes, {size} were written", path.display())));
+                return Err(Error::Corruption(format!(
+                    "{}: {actual} bytes, {size} were written",
+                    path.display()
+                )));
             }
             Err(e) => return Err(Error::Corruption(format!("{}: {e}", path.display()))),
         }
@@ -152,8 +165,13 @@ fn verify_file(file: &LogFile, may_be_torn: bool) -> Result<()> {
     let data = fs::read(&file.path).map_err(|e| Error::io(&file.path, &e))?;
     if data.len() < FILE_HEADER_SIZE_BYTES || !data.starts_with(MAGIC) {
         // A file that was being created holds a part of the header and zeros.
-        let created = data.iter().zip(MAGIC).all(|(have, want)| have == want || *have == 0) && all_zero(tail(&data));
-        return if may_be_torn && created { Ok(()) } else { Err(file.corrupt(0, "the file header is broken")) };
+        let created =
+            data.iter().zip(MAGIC).all(|(have, want)| have == want || *have == 0) && all_zero(tail(&data));
+        return if may_be_torn && created {
+            Ok(())
+        } else {
+            Err(file.corrupt(0, "the file header is broken"))
+        };
     }
     let mut offset = FILE_HEADER_SIZE_BYTES;
     while offset < data.len() {
@@ -201,7 +219,9 @@ fn verify_tail(file: &LogFile, data: &[u8], offset: usize) -> Result<()> {
     }
     // Each append waits for the one before it to be on disk, so nothing can follow a torn one. The rewrite queue is
     // synced less often: there, a hole of zeros may be followed by records.
-    let follows = (1..end).any(|skip| rest.len() - skip > RECORD_HEADER_SIZE_BYTES && record_len(rest, skip, file.seq).is_some());
+    let follows = (1..end).any(|skip| {
+        rest.len() - skip > RECORD_HEADER_SIZE_BYTES && record_len(rest, skip, file.seq).is_some()
+    });
     let hole = has_zero_sector(data, offset, offset + end);
     match (follows, file.queue) {
         (true, Queue::Append) => Err(file.corrupt(offset, "the record is broken but others follow it")),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options, Range,
-    ReadOptions, ReadTier, SliceTransform, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions,
+    Options, Range, ReadOptions, ReadTier, SliceTransform, WriteOptions,
 };
 
 use super::{Cf, EngineSnapshot, Error, Result};
@@ -60,9 +60,11 @@ impl Engine {
     pub fn open(dir: &Path, config: &EngineConfig) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
         let cache = Cache::new_lru_cache(config.block_cache_size.bytes() as usize);
-        let families = Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(cf, config, &cache)));
+        let families =
+            Cf::ALL.map(|cf| ColumnFamilyDescriptor::new(cf.name(), cf_options(cf, config, &cache)));
         let db = DB::open_cf_descriptors(&db_options(config), dir, families).map_err(|e| name_dir(dir, e))?;
-        let inner = Inner { db, dir: dir.to_owned(), failure: Mutex::new(None), on_failure: Mutex::new(None) };
+        let inner =
+            Inner { db, dir: dir.to_owned(), failure: Mutex::new(None), on_failure: Mutex::new(None) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -141,7 +143,10 @@ impl Engine {
         let mut batch = self.batch();
         for cf in Cf::DATA {
             let handle = self.inner.handle(cf);
-            self.inner.db.delete_file_in_range_cf(handle, start, end).map_err(|e| self.inner.read_failed(e))?;
+            self.inner
+                .db
+                .delete_file_in_range_cf(handle, start, end)
+                .map_err(|e| self.inner.read_failed(e))?;
             batch.delete_range(cf, start, end);
         }
         self.write(batch)?;
@@ -177,7 +182,8 @@ impl Engine {
             property(cf, rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES)
                 + property(cf, rocksdb::properties::ESTIMATE_TABLE_READERS_MEM)
         };
-        Cf::ALL.into_iter().map(tables).sum::<u64>() + property(Cf::Default, rocksdb::properties::BLOCK_CACHE_USAGE)
+        Cf::ALL.into_iter().map(tables).sum::<u64>()
+            + property(Cf::Default, rocksdb::properties::BLOCK_CACHE_USAGE)
     }
 
     /// Reads every block of every file, so that their checksums are verified.
@@ -240,7 +246,9 @@ fn name_dir(dir: &Path, e: rocksdb::Error) -> Error {
     let text = e.to_string();
     match Error::from(e) {
         _ if text.contains("/LOCK") => Error::Locked { dir: dir.to_owned() },
-        Error::Corruption(what) if !what.contains('/') => Error::Corruption(format!("{}: {what}", dir.display())),
+        Error::Corruption(what) if !what.contains('/') => {
+            Error::Corruption(format!("{}: {what}", dir.display()))
+        }
         error => error,
     }
 }
@@ -302,5 +310,9 @@ fn cf_options(cf: Cf, config: &EngineConfig, cache: &Cache) -> Options {
 /// The newest levels uncompressed for speed, the large ones small.
 fn compression(cf: Cf) -> Vec<DBCompressionType> {
     use DBCompressionType::{Lz4, None, Zstd};
-    if matches!(cf, Cf::Lock | Cf::Raft) { vec![None; 7] } else { vec![None, None, Lz4, Lz4, Lz4, Zstd, Zstd] }
+    if matches!(cf, Cf::Lock | Cf::Raft) {
+        vec![None; 7]
+    } else {
+        vec![None, None, Lz4, Lz4, Lz4, Zstd, Zstd]
+    }
 }

@@ -64,7 +64,9 @@ impl EngineSnapshot {
         // SAFETY: the iterator borrows from the database behind `self.inner`; `EngineIterator` holds this snapshot (and
         // with it the database) and drops the raw iterator first.
         let raw = unsafe {
-            std::mem::transmute::<DBRawIteratorWithThreadMode<'_, DB>, DBRawIteratorWithThreadMode<'static, DB>>(raw)
+            std::mem::transmute::<DBRawIteratorWithThreadMode<'_, DB>, DBRawIteratorWithThreadMode<'static, DB>>(
+                raw,
+            )
         };
         EngineIterator { raw, snapshot: Arc::clone(self) }
     }

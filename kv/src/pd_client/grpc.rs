@@ -35,7 +35,8 @@ impl GrpcPdClient {
     }
 
     async fn dial(url: &str) -> Result<Stub<Channel>> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|e| Error::Refused(format!("{url}: {e}")))?;
+        let endpoint =
+            Endpoint::from_shared(url.to_owned()).map_err(|e| Error::Refused(format!("{url}: {e}")))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
         let channel = endpoint.connect().await.map_err(|e| Error::Unavailable(format!("{url}: {e}")))?;
         Ok(Stub::new(channel).max_decoding_message_size(64 << 20))
@@ -61,7 +62,8 @@ impl GrpcPdClient {
 
     async fn leader_by(endpoint: &str) -> Result<(ClusterId, Stub<Channel>)> {
         let mut stub = Self::dial(endpoint).await?;
-        let members = stub.get_members(pdpb::GetMembersRequest::default()).await.map_err(unavailable)?.into_inner();
+        let members =
+            stub.get_members(pdpb::GetMembersRequest::default()).await.map_err(unavailable)?.into_inner();
         let cluster_id = members.header.and_then(|h| ClusterId::new(h.cluster_id));
         let cluster_id = cluster_id.ok_or_else(|| Error::Refused(format!("{endpoint}: no cluster id")))?;
         let leader = members.leader.and_then(|m| m.client_urls.into_iter().next());
@@ -198,7 +200,8 @@ impl PdClient for GrpcPdClient {
         let response = self
             .call(|mut stub, header| async move {
                 let header = Some(header);
-                stub.get_all_stores(pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: true }).await
+                stub.get_all_stores(pdpb::GetAllStoresRequest { header, exclude_tombstone_stores: true })
+                    .await
             })
             .await?;
         check(response.header)?;
@@ -209,7 +212,8 @@ impl PdClient for GrpcPdClient {
         let response = self
             .call(|mut stub, header| {
                 let region_key = bytes::Bytes::copy_from_slice(key);
-                let request = pdpb::GetRegionRequest { header: Some(header), region_key, need_buckets: false };
+                let request =
+                    pdpb::GetRegionRequest { header: Some(header), region_key, need_buckets: false };
                 async move { stub.get_region(request).await }
             })
             .await?;
@@ -217,11 +221,15 @@ impl PdClient for GrpcPdClient {
         Ok(found(response))
     }
 
-    async fn get_region_by_id(&self, region_id: u64) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>> {
+    async fn get_region_by_id(
+        &self,
+        region_id: u64,
+    ) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>> {
         let response = self
             .call(|mut stub, header| async move {
                 let header = Some(header);
-                stub.get_region_by_id(pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false }).await
+                stub.get_region_by_id(pdpb::GetRegionByIdRequest { header, region_id, need_buckets: false })
+                    .await
             })
             .await?;
         check(response.header.clone())?;
@@ -245,7 +253,8 @@ impl PdClient for GrpcPdClient {
     async fn store_heartbeat(&self, stats: pdpb::StoreStats) -> Result<()> {
         let response = self
             .call(|mut stub, header| {
-                let request = pdpb::StoreHeartbeatRequest { header: Some(header), stats: Some(stats.clone()) };
+                let request =
+                    pdpb::StoreHeartbeatRequest { header: Some(header), stats: Some(stats.clone()) };
                 async move { stub.store_heartbeat(request).await }
             })
             .await?;
@@ -285,7 +294,8 @@ impl PdClient for GrpcPdClient {
     async fn report_batch_split(&self, regions: Vec<metapb::Region>) -> Result<()> {
         let response = self
             .call(|mut stub, header| {
-                let request = pdpb::ReportBatchSplitRequest { header: Some(header), regions: regions.clone() };
+                let request =
+                    pdpb::ReportBatchSplitRequest { header: Some(header), regions: regions.clone() };
                 async move { stub.report_batch_split(request).await }
             })
             .await?;

@@ -55,7 +55,10 @@ pub trait PdClient: Send + Sync + 'static {
     /// The region that holds a key (PD form), and its leader when known.
     async fn get_region(&self, key: &[u8]) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>>;
     /// A region by its id, and its leader when known.
-    async fn get_region_by_id(&self, region_id: u64) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>>;
+    async fn get_region_by_id(
+        &self,
+        region_id: u64,
+    ) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>>;
     /// `count` fresh timestamps; returns the largest of them.
     async fn timestamps(&self, count: u32) -> Result<Timestamp>;
     /// Tells how a store is.

@@ -15,7 +15,9 @@ use crate::pd_client::{self, PdClient};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The directory is that of a store of another cluster.
-    #[error("the data directory {dir} belongs to cluster {actual}, not to cluster {expected}; use another directory")]
+    #[error(
+        "the data directory {dir} belongs to cluster {actual}, not to cluster {expected}; use another directory"
+    )]
     ClusterMismatch {
         /// The store's directory.
         dir: String,
@@ -46,7 +48,11 @@ pub async fn identify(engine: &Engine, log: &RaftLog, pd: &dyn PdClient) -> Resu
     let cluster_id = pd.cluster_id().await?.get();
     if let Some(ident) = log.ident()? {
         if ident.cluster_id != cluster_id {
-            return Err(Error::ClusterMismatch { dir: dir(), expected: cluster_id, actual: ident.cluster_id });
+            return Err(Error::ClusterMismatch {
+                dir: dir(),
+                expected: cluster_id,
+                actual: ident.cluster_id,
+            });
         }
         return Ok(ident);
     }
@@ -71,7 +77,10 @@ pub async fn identify(engine: &Engine, log: &RaftLog, pd: &dyn PdClient) -> Resu
 /// another store was faster.
 pub async fn bootstrap(engine: &Engine, pd: &dyn PdClient, store: &metapb::Store) -> Result<(), Error> {
     if engine.get(Cf::Raft, keys::STORE_MARK)?.is_none() {
-        return Err(Error::Incomplete { dir: engine.dir().display().to_string(), what: "there are raft logs but no data" });
+        return Err(Error::Incomplete {
+            dir: engine.dir().display().to_string(),
+            what: "there are raft logs but no data",
+        });
     }
     if pd.is_bootstrapped().await? {
         return Ok(());
@@ -114,10 +123,14 @@ fn prepared(engine: &Engine) -> Result<Option<metapb::Region>, Error> {
 
 fn write_first_region(engine: &Engine, region: &metapb::Region) -> Result<(), Error> {
     let mut batch = engine.batch();
-    let state =
-        RegionLocalState { state: PeerState::Normal.into(), region: Some(region.clone()), ..Default::default() };
+    let state = RegionLocalState {
+        state: PeerState::Normal.into(),
+        region: Some(region.clone()),
+        ..Default::default()
+    };
     batch.put(Cf::Raft, &keys::region_state(region.id), &state.encode_to_vec());
-    let applied = RaftApplyState { applied_index: INIT_LOG_INDEX, commit_term: INIT_LOG_TERM, ..Default::default() };
+    let applied =
+        RaftApplyState { applied_index: INIT_LOG_INDEX, commit_term: INIT_LOG_TERM, ..Default::default() };
     batch.put(Cf::Raft, &keys::apply_state(region.id), &applied.encode_to_vec());
     batch.put(Cf::Raft, keys::FIRST_REGION, &region.id.to_be_bytes());
     engine.write(batch)?;
@@ -144,7 +157,11 @@ pub async fn split_keyspace(store: &RaftStore) {
         let bounds = key::keyspace_bounds(0);
         let ctx = store.context_of(&region);
         if let Err(error) = store.split(&ctx, bounds).await {
-            tracing::warn!(region_id = region.id, ?error, "cannot split at the bounds of the keyspace DEFAULT yet");
+            tracing::warn!(
+                region_id = region.id,
+                ?error,
+                "cannot split at the bounds of the keyspace DEFAULT yet"
+            );
             return;
         }
     }

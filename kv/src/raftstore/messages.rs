@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rutile_proto::{errorpb, metapb};
 use rutile_proto::raft_serverpb::RaftMessage;
+use rutile_proto::{errorpb, metapb};
 
 use super::api::RegionResult;
 
@@ -16,19 +16,41 @@ pub(crate) type ReadCallback = Box<dyn FnOnce(Result<(), errorpb::Error>) + Send
 /// To a store thread.
 pub(crate) enum StoreMsg {
     /// Propose an entry. `term`: of the leadership under which the request was checked.
-    Propose { region_id: u64, term: u64, data: Vec<u8>, callback: super::apply::Callback },
+    Propose {
+        region_id: u64,
+        term: u64,
+        data: Vec<u8>,
+        callback: super::apply::Callback,
+    },
     /// Confirm the leadership.
-    ReadIndex { region_id: u64, at: Instant, callback: ReadCallback },
+    ReadIndex {
+        region_id: u64,
+        at: Instant,
+        callback: ReadCallback,
+    },
     /// From a peer on another store.
     Raft(Box<RaftMessage>),
     /// From an apply thread.
-    Applied { region_id: u64, results: Vec<ExecResult> },
+    Applied {
+        region_id: u64,
+        results: Vec<ExecResult>,
+    },
     /// Cut the log off up to an index (which is applied and flushed).
-    Truncate { region_id: u64, index: u64 },
+    Truncate {
+        region_id: u64,
+        index: u64,
+    },
     /// Hand the leadership to a peer.
-    TransferLeader { region_id: u64, peer: metapb::Peer },
+    TransferLeader {
+        region_id: u64,
+        peer: metapb::Peer,
+    },
     /// A first peer, made by an earlier message of another thread's region (a split).
-    Create { region: Arc<metapb::Region>, campaign: bool, created: Box<dyn FnOnce() + Send> },
+    Create {
+        region: Arc<metapb::Region>,
+        campaign: bool,
+        created: Box<dyn FnOnce() + Send>,
+    },
     Stop,
 }
 

@@ -77,7 +77,11 @@ impl PeerStorage {
     pub(crate) fn append(&mut self, entries: Vec<Entry>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         assert!(first.index <= self.last_index + 1, "hole in the log of region {}", self.region_id);
-        assert!(first.index > self.truncated.index, "rewriting truncated entries of region {}", self.region_id);
+        assert!(
+            first.index > self.truncated.index,
+            "rewriting truncated entries of region {}",
+            self.region_id
+        );
         (self.last_index, self.last_term) = (last.index, last.term);
         while self.cache.back().is_some_and(|e| e.index >= first.index) {
             self.cache.pop_back();
@@ -128,9 +132,10 @@ impl PeerStorage {
 /// The raft library's view of a region's members.
 pub(crate) fn conf_state(region: &metapb::Region) -> ConfState {
     let mut state = ConfState::default();
-    let joint = region.peers.iter().any(|p| {
-        matches!(p.role(), metapb::PeerRole::IncomingVoter | metapb::PeerRole::DemotingVoter)
-    });
+    let joint = region
+        .peers
+        .iter()
+        .any(|p| matches!(p.role(), metapb::PeerRole::IncomingVoter | metapb::PeerRole::DemotingVoter));
     for peer in &region.peers {
         match peer.role() {
             metapb::PeerRole::Voter => {
@@ -169,7 +174,11 @@ impl Storage for PeerStorage {
         if low <= self.truncated.index {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last_index + 1, "entries up to {high} asked of a log that ends at {}", self.last_index);
+        assert!(
+            high <= self.last_index + 1,
+            "entries up to {high} asked of a log that ends at {}",
+            self.last_index
+        );
         let max_size = max_size.into().unwrap_or(u64::MAX);
         let cached_from = self.cache.front().map_or(high, |e| e.index);
         let mut entries = Vec::new();

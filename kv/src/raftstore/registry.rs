@@ -155,16 +155,6 @@ impl Registry {
         *handle.published.write() = Arc::new(state);
     }
 
-    pub(crate) fn remove(&self, region_id: u64) {
-        if let Some((_, handle)) = self.regions.remove(&region_id) {
-            let end = key::data_end_key(&handle.published().region.end_key);
-            let mut ranges = self.ranges.write();
-            if ranges.get(&end) == Some(&region_id) {
-                ranges.remove(&end);
-            }
-        }
-    }
-
     /// In key order.
     pub(crate) fn all(&self) -> Vec<Arc<RegionHandle>> {
         let ids: Vec<u64> = self.ranges.read().values().copied().collect();
@@ -317,8 +307,16 @@ mod tests {
             registry.check(&ctx).err().unwrap()
         };
         assert!(with(|c| c.region_id = 9).region_not_found.is_some());
-        assert!(with(|c| c.peer = Some(metapb::Peer { id: 7, store_id: 2, ..Default::default() })).store_not_match.is_some());
-        assert!(with(|c| c.peer = Some(metapb::Peer { id: 7, store_id: 1, ..Default::default() })).mismatch_peer_id.is_some());
+        assert!(
+            with(|c| c.peer = Some(metapb::Peer { id: 7, store_id: 2, ..Default::default() }))
+                .store_not_match
+                .is_some()
+        );
+        assert!(
+            with(|c| c.peer = Some(metapb::Peer { id: 7, store_id: 1, ..Default::default() }))
+                .mismatch_peer_id
+                .is_some()
+        );
         assert!(with(|c| c.term = 4).stale_command.is_some());
         for version in [2, 4] {
             let mut ctx = good.clone();
@@ -343,8 +341,6 @@ mod tests {
         let ids: Vec<u64> = error.epoch_not_match.unwrap().current_regions.iter().map(|r| r.id).collect();
         assert_eq!(ids, [1, 2]);
         assert_eq!(registry.all().len(), 2);
-        registry.remove(2);
-        assert!(registry.by_key(b"a").is_none());
     }
 
     #[test]

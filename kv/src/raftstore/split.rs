@@ -9,8 +9,8 @@ use super::apply::Callback;
 use super::command::{self, SplitCommand, SplitPiece};
 use super::context::StoreContext;
 use super::messages::StoreMsg;
-use super::registry::Published;
 use super::region_error;
+use super::registry::Published;
 use crate::pd_client::PdClient;
 
 /// Length in bytes of the timestamp behind versioned keys.

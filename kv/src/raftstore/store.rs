@@ -79,15 +79,19 @@ impl RaftStore {
             pd: pd_tx,
             observers: RwLock::default(),
         });
-        let mut loops: Vec<StoreLoop> =
-            store_rxs.into_iter().enumerate().map(|(i, rx)| StoreLoop::new(Arc::clone(&ctx), i, rx)).collect();
+        let mut loops: Vec<StoreLoop> = store_rxs
+            .into_iter()
+            .enumerate()
+            .map(|(i, rx)| StoreLoop::new(Arc::clone(&ctx), i, rx))
+            .collect();
         for peer in load_peers(&ctx)? {
             let owner = (peer.region.id % loops.len() as u64) as usize;
             loops[owner].add(peer);
         }
         let mut threads = Vec::new();
         for (i, rx) in apply_rxs.into_iter().enumerate() {
-            let applier = Applier::new(engine.clone(), rx, stores.clone(), check_tx.clone(), split_check_diff);
+            let applier =
+                Applier::new(engine.clone(), rx, stores.clone(), check_tx.clone(), split_check_diff);
             threads.push(spawn(&engine, format!("apply-{i}"), move || applier.run())?);
         }
         let mut started = Vec::new();
@@ -211,7 +215,11 @@ fn spawn(engine: &Engine, name: String, run: impl FnOnce() + Send + 'static) -> 
 
 fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
     let snapshot = Arc::new(ctx.engine.snapshot());
-    let options = IterOptions { lower: keys::REGIONS_MIN.to_vec(), upper: keys::REGIONS_MAX.to_vec(), ..Default::default() };
+    let options = IterOptions {
+        lower: keys::REGIONS_MIN.to_vec(),
+        upper: keys::REGIONS_MAX.to_vec(),
+        ..Default::default()
+    };
     let mut iter = snapshot.iter(Cf::Raft, options);
     let corrupt = |id: u64, what: &str| {
         Error::Corruption(format!("{}: {what} of region {id} cannot be decoded", ctx.engine.dir().display()))
@@ -370,4 +378,3 @@ impl std::fmt::Debug for RaftStore {
         f.debug_struct("RaftStore").field("store_id", &self.ctx.store_id).finish_non_exhaustive()
     }
 }
-

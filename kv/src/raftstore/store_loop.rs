@@ -241,7 +241,9 @@ impl StoreLoop {
         if message.to_peer.is_none_or(|to| to.id != peer.id()) {
             return;
         }
-        match protobuf::Message::parse_from_carllerche_bytes(&message.message) as protobuf::ProtobufResult<Message> {
+        match protobuf::Message::parse_from_carllerche_bytes(&message.message)
+            as protobuf::ProtobufResult<Message>
+        {
             Ok(message) => peer.step(message),
             Err(error) => tracing::warn!(region_id, %error, "malformed raft message"),
         }
@@ -249,7 +251,12 @@ impl StoreLoop {
     }
 
     /// The original region shrinks first: until then it serves the whole range; then the new ones begin.
-    fn on_split(&mut self, region_id: u64, regions: Vec<Arc<metapb::Region>>, callback: Option<SplitCallback>) {
+    fn on_split(
+        &mut self,
+        region_id: u64,
+        regions: Vec<Arc<metapb::Region>>,
+        callback: Option<SplitCallback>,
+    ) {
         let Some(peer) = self.peers.get_mut(&region_id) else { return };
         let campaign = peer.is_leader();
         let (original, pieces) = regions.split_last().expect("a split has at least the original region");
@@ -258,15 +265,19 @@ impl StoreLoop {
         ctx.tell_then(&event, || peer.on_split(&ctx, Arc::clone(original)));
         tracing::info!(region_id, pieces = regions.len(), "region split");
         metrics::SPLITS.inc();
-        let done = Arc::new(Done { regions: regions.clone(), callback: parking_lot::Mutex::new(callback), ctx });
+        let done =
+            Arc::new(Done { regions: regions.clone(), callback: parking_lot::Mutex::new(callback), ctx });
         for piece in pieces {
             let owner = (piece.id % self.ctx.stores.len() as u64) as usize;
             if owner == self.index {
                 self.create(Arc::clone(piece), campaign);
             } else {
                 let done = Arc::clone(&done);
-                let create =
-                    StoreMsg::Create { region: Arc::clone(piece), campaign, created: Box::new(move || drop(done)) };
+                let create = StoreMsg::Create {
+                    region: Arc::clone(piece),
+                    campaign,
+                    created: Box::new(move || drop(done)),
+                };
                 let _ = self.ctx.stores[owner].send(create);
             }
         }

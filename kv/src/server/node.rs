@@ -115,7 +115,8 @@ impl Node {
         config.validate()?;
         let opening = config.clone();
         let opened = tokio::task::spawn_blocking(move || Disk::open(&opening)).await;
-        let Disk { lock, raft_log, engine } = opened.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
+        let Disk { lock, raft_log, engine } =
+            opened.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))?;
         let (failed_tx, failed) = watch::channel(None);
         engine.on_failure(move |error| drop(failed_tx.send_replace(Some(error.to_string()))));
         let ident = bootstrap::identify(&engine, &raft_log, &*pd).await?;
@@ -139,7 +140,12 @@ impl Node {
         let service = Service::new(Arc::clone(&raft) as Arc<dyn RaftKv>, pd, ident.cluster_id);
         let ports = Mutex::new(Ports { tasks: Vec::new(), stop: watch::channel(false).0 });
         let (cluster_id, health) = (ident.cluster_id, HealthService::default());
-        tracing::info!(store_id = ident.store_id, cluster_id, regions = raft.regions().len(), "store started");
+        tracing::info!(
+            store_id = ident.store_id,
+            cluster_id,
+            regions = raft.regions().len(),
+            "store started"
+        );
         Ok(Self { config, cluster_id, raft, engine, raft_log, service, health, failed, ports, _lock: lock })
     }
 
@@ -169,7 +175,9 @@ impl Node {
 
     /// Serves gRPC on a listener until the node stops.
     pub fn serve_grpc(&self, listener: TcpListener) -> Result<SocketAddr, Error> {
-        let addr = listener.local_addr().map_err(|source| Error::Listen { addr: self.config.addr.clone(), source })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| Error::Listen { addr: self.config.addr.clone(), source })?;
         let receiver = Arc::new(Receiver { raft: Arc::clone(&self.raft) });
         let mut ports = self.ports.lock();
         let mut stop = ports.stop.subscribe();
@@ -194,8 +202,9 @@ impl Node {
 
     /// Serves HTTP on a listener until the node stops.
     pub fn serve_status(&self, listener: TcpListener) -> Result<SocketAddr, Error> {
-        let addr =
-            listener.local_addr().map_err(|source| Error::Listen { addr: self.config.status_addr.clone(), source })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| Error::Listen { addr: self.config.status_addr.clone(), source })?;
         let router = status::router(self.config.clone(), self.cluster_id, Arc::clone(&self.raft));
         let mut ports = self.ports.lock();
         let mut stop = ports.stop.subscribe();
@@ -245,7 +254,8 @@ impl Node {
 }
 
 fn store_meta(config: &Config, store_id: u64, start_timestamp: i64) -> metapb::Store {
-    let label = |(key, value): (&String, &String)| metapb::StoreLabel { key: key.clone(), value: value.clone() };
+    let label =
+        |(key, value): (&String, &String)| metapb::StoreLabel { key: key.clone(), value: value.clone() };
     metapb::Store {
         id: store_id,
         address: config.advertised().to_owned(),

@@ -192,7 +192,11 @@ impl TestStore {
             let put = Modify::Put(Cf::Default, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
             match self.store.write(&self.ctx(key), WriteData::new(vec![put])).await {
                 Ok(()) => return,
-                Err(e) if e.epoch_not_match.is_some() || e.key_not_in_region.is_some() || e.region_not_found.is_some() => {
+                Err(e)
+                    if e.epoch_not_match.is_some()
+                        || e.key_not_in_region.is_some()
+                        || e.region_not_found.is_some() =>
+                {
                     tokio::task::yield_now().await;
                 }
                 Err(e) => panic!("write failed: {e:?}"),

@@ -42,7 +42,12 @@ impl Applier {
 
     /// `None` when the region was split between proposal and now: the entry has no effect, and its proposer is told.
     #[allow(clippy::option_option)]
-    fn pass_epoch(&self, delegate: &Delegate, version: u64, callback: Option<Callback>) -> Option<Option<Callback>> {
+    fn pass_epoch(
+        &self,
+        delegate: &Delegate,
+        version: u64,
+        callback: Option<Callback>,
+    ) -> Option<Option<Callback>> {
         let current = delegate.region.region_epoch.unwrap_or_default().version;
         if version == current {
             return Some(callback);
@@ -112,7 +117,9 @@ impl Applier {
             Some(Callback::Split(callback)) => Some(callback),
             _ => None,
         };
-        delegate.results.push(ExecResult::Split { regions: regions.into_iter().map(Arc::new).collect(), callback });
+        delegate
+            .results
+            .push(ExecResult::Split { regions: regions.into_iter().map(Arc::new).collect(), callback });
     }
 
     /// A committed entry that cannot be understood means that this log is not what was written.
@@ -173,7 +180,8 @@ mod tests {
             peers: vec![metapb::Peer { id: 2, store_id: 1, ..Default::default() }],
             ..Default::default()
         };
-        let piece = |id, end: &'static str| SplitPiece { end_key: end.into(), region_id: id, peer_ids: vec![id + 1] };
+        let piece =
+            |id, end: &'static str| SplitPiece { end_key: end.into(), region_id: id, peer_ids: vec![id + 1] };
         let split = |pieces| split_region(&region, &SplitCommand { pieces });
         let regions = split(vec![piece(10, "d"), piece(20, "m")]).unwrap();
         let ranges: Vec<_> = regions.iter().map(|r| (r.id, &r.start_key[..], &r.end_key[..])).collect();

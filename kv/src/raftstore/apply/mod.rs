@@ -51,7 +51,10 @@ pub(crate) struct ApplyTask {
 /// To an apply thread.
 pub(crate) enum ApplyMsg {
     /// A peer begins, at what it has applied.
-    Register { region: metapb::Region, handle: Arc<RegionHandle> },
+    Register {
+        region: metapb::Region,
+        handle: Arc<RegionHandle>,
+    },
     Apply(ApplyTask),
     Stop,
 }
@@ -124,7 +127,11 @@ impl Applier {
                         return;
                     }
                 }
-                next = if self.batch.size_bytes() < BATCH_SIZE_BYTES_MAX { self.rx.try_recv().ok() } else { None };
+                next = if self.batch.size_bytes() < BATCH_SIZE_BYTES_MAX {
+                    self.rx.try_recv().ok()
+                } else {
+                    None
+                };
             }
             if !self.flush() {
                 return;
@@ -162,7 +169,8 @@ impl Applier {
                 entry.index,
                 delegate.applied_index
             );
-            let callback = callbacks.next_if(|(index, _)| *index == entry.index).map(|(_, callback)| callback);
+            let callback =
+                callbacks.next_if(|(index, _)| *index == entry.index).map(|(_, callback)| callback);
             self.exec(&mut delegate, entry, callback);
             (delegate.applied_index, delegate.applied_term) = (entry.index, entry.term);
         }

@@ -51,11 +51,18 @@ impl Peer {
     /// A peer as the disk has it; `applied` is the index and term of the last applied entry.
     pub(crate) fn load(ctx: &StoreContext, region: Arc<metapb::Region>, applied: u64) -> Result<Self> {
         let Some(peer) = ctx.own_peer(&region).copied() else {
-            return Err(Error::Corruption(format!("region {} has no peer on store {}", region.id, ctx.store_id)));
+            return Err(Error::Corruption(format!(
+                "region {} has no peer on store {}",
+                region.id, ctx.store_id
+            )));
         };
         let storage = PeerStorage::load(ctx.raft_log.clone(), &region, applied)?;
         let applied_term = raft::Storage::term(&storage, applied).map_err(|e| {
-            Error::Corruption(format!("{}: term of entry {applied} of region {}: {e}", ctx.raft_log.dir().display(), region.id))
+            Error::Corruption(format!(
+                "{}: term of entry {applied} of region {}: {e}",
+                ctx.raft_log.dir().display(),
+                region.id
+            ))
         })?;
         let handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer, (applied, applied_term)));
         let config = raft::Config {
@@ -90,7 +97,8 @@ impl Peer {
 
     /// Makes the peer known to readers and to its apply thread.
     pub(crate) fn register(&self, ctx: &StoreContext) {
-        let register = ApplyMsg::Register { region: (*self.region).clone(), handle: Arc::clone(&self.handle) };
+        let register =
+            ApplyMsg::Register { region: (*self.region).clone(), handle: Arc::clone(&self.handle) };
         let _ = ctx.applier_of(self.region.id).send(register);
         ctx.registry.insert(Arc::clone(&self.handle));
     }

@@ -36,7 +36,10 @@ impl Peer {
     }
 
     /// The callbacks of committed entries, given in order. Proposals that were overwritten by another leader's entries fail.
-    pub(super) fn take_callbacks(&mut self, entries: &[raft::eraftpb::Entry]) -> (Vec<(u64, Callback)>, Option<Instant>) {
+    pub(super) fn take_callbacks(
+        &mut self,
+        entries: &[raft::eraftpb::Entry],
+    ) -> (Vec<(u64, Callback)>, Option<Instant>) {
         let mut callbacks = Vec::with_capacity(self.proposals.len().min(entries.len()));
         let mut newest = None;
         for entry in entries {

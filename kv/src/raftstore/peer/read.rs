@@ -79,7 +79,11 @@ impl Peer {
         let id = self.reads.last_id;
         let queued = std::mem::take(&mut self.reads.queued);
         let at = queued.iter().map(|(at, _)| *at).min().unwrap_or_else(Instant::now);
-        self.reads.rounds.push_back(Round { id, at, callbacks: queued.into_iter().map(|(_, c)| c).collect() });
+        self.reads.rounds.push_back(Round {
+            id,
+            at,
+            callbacks: queued.into_iter().map(|(_, c)| c).collect(),
+        });
         self.raft.read_index(id.to_be_bytes().to_vec());
     }
 

@@ -1,7 +1,7 @@
 //! Raft's work of one round: persist, send, apply, in that order; a leader sends while it persists.
 
-use raft::eraftpb::{Entry, Message};
 use raft::Ready;
+use raft::eraftpb::{Entry, Message};
 
 use super::Peer;
 use crate::engine::{RaftLogBatch, Result};

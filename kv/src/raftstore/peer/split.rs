@@ -10,7 +10,12 @@ use crate::raftstore::context::StoreContext;
 impl Peer {
     /// Takes over the original region's new range and epoch, and publishes them.
     pub(crate) fn on_split(&mut self, ctx: &StoreContext, region: Arc<metapb::Region>) {
-        assert!(region.id == self.region.id, "the split of region {} reached region {}", region.id, self.region.id);
+        assert!(
+            region.id == self.region.id,
+            "the split of region {} reached region {}",
+            region.id,
+            self.region.id
+        );
         self.region = region;
         ctx.registry.publish(&self.handle, self.published());
         // The pieces are about equal; the next check measures them.

@@ -79,7 +79,10 @@ fn truncate(ctx: &StoreContext, region_id: u64, index: u64) {
 fn flushed_index(ctx: &StoreContext, region_id: u64) -> Result<u64> {
     let Some(state) = ctx.engine.get_flushed(Cf::Raft, &keys::apply_state(region_id))? else { return Ok(0) };
     let state = RaftApplyState::decode(state).map_err(|_| {
-        Error::Corruption(format!("{}: the apply state of region {region_id} cannot be decoded", ctx.engine.dir().display()))
+        Error::Corruption(format!(
+            "{}: the apply state of region {region_id} cannot be decoded",
+            ctx.engine.dir().display()
+        ))
     })?;
     Ok(state.applied_index)
 }

@@ -120,7 +120,11 @@ async fn session(
 }
 
 /// `false` when the stream is closed.
-async fn send(ctx: &StoreContext, tx: &mpsc::Sender<pdpb::RegionHeartbeatRequest>, handle: &RegionHandle) -> bool {
+async fn send(
+    ctx: &StoreContext,
+    tx: &mpsc::Sender<pdpb::RegionHeartbeatRequest>,
+    handle: &RegionHandle,
+) -> bool {
     let published = handle.published();
     if !published.is_leader {
         return true;

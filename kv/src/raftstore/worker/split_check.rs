@@ -64,7 +64,8 @@ fn check(ctx: &StoreContext, region_id: u64, last_measured: u64) -> Result<Optio
     if !published.is_leader || bound <= max || bound < last_measured + max / 8 {
         return Ok(None);
     }
-    let snapshot = RegionSnapshot::new(Arc::new(ctx.engine.snapshot()), Arc::clone(&published.region), published.term);
+    let snapshot =
+        RegionSnapshot::new(Arc::new(ctx.engine.snapshot()), Arc::clone(&published.region), published.term);
     let (size_bytes, mut keys) = measure(&snapshot, &published.region, ctx.config.region_split_size.bytes())?;
     if size_bytes <= max {
         keys.clear();
