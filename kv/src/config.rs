@@ -239,7 +239,7 @@ impl Default for RaftConfig {
             tick: Span::ms(100),
             heartbeat_ticks: 2,
             election_ticks: 10,
-            entry_size_max: ByteSize::mib(16),
+            entry_size_max: ByteSize::mib(128),
             proposals_max: 8192,
             region_size_max: ByteSize::mib(256),
             region_split_size: ByteSize::mib(128),

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fs2::FileExt;
 use futures::StreamExt;
@@ -34,6 +34,9 @@ use crate::raftstore::{NoTransport, RaftKv, RaftStore, StoreOptions, bootstrap};
 
 /// How long open requests may take to end when the store stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a start waits for the placement driver to hear of the regions led here.
+const KNOWN_TIMEOUT: Duration = Duration::from_millis(500);
+const KNOWN_POLL: Duration = Duration::from_millis(2);
 
 /// Why a store cannot start or serve; one line for the user.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +140,7 @@ impl Node {
         if config.raft.split_at_bootstrap {
             bootstrap::split_keyspace(&raft).await;
         }
+        wait_until_known(&raft, &*pd).await;
         let service = Service::new(Arc::clone(&raft) as Arc<dyn RaftKv>, pd, ident.cluster_id);
         let ports = Mutex::new(Ports { tasks: Vec::new(), stop: watch::channel(false).0 });
         let (cluster_id, health) = (ident.cluster_id, HealthService::default());
@@ -249,6 +253,19 @@ impl Node {
             Ok(Ok(())) => tracing::info!(store_id = self.store_id(), "store stopped"),
             Ok(Err(error)) => tracing::error!(%error, "the store did not stop cleanly"),
             Err(error) => tracing::error!(%error, "the store did not stop cleanly"),
+        }
+    }
+}
+
+/// Clients find regions through the placement driver: waits until it knows who leads, but not for long.
+async fn wait_until_known(raft: &RaftStore, pd: &dyn PdClient) {
+    let deadline = Instant::now() + KNOWN_TIMEOUT;
+    for (region, _) in raft.regions().into_iter().filter(|(_, leads)| *leads) {
+        while Instant::now() < deadline {
+            match pd.get_region_by_id(region.id).await {
+                Ok(Some((known, Some(_)))) if known.region_epoch == region.region_epoch => break,
+                _ => tokio::time::sleep(KNOWN_POLL).await,
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ impl Peer {
             self.raft.advance_apply_to(applied);
             self.raft.mut_store().trim_cache(applied);
         }
-        self.reads.finish(applied);
+        self.finish_reads();
         self.raft.store().is_cached()
     }
 

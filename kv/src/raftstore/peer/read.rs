@@ -99,10 +99,18 @@ impl Peer {
                 self.reads.confirmed.extend(round.callbacks.into_iter().map(|c| (state.index, c)));
             }
         }
-        let next = self.reads.confirmed.iter().map(|(index, _)| *index).min();
-        if next.is_some_and(|index| !self.handle.want_notice(index)) {
-            let applied = self.handle.applied_index();
-            self.reads.finish(applied);
+        self.finish_reads();
+    }
+
+    /// Calls the reads whose index is applied, and asks to be woken for the next one.
+    pub(super) fn finish_reads(&mut self) {
+        loop {
+            self.reads.finish(self.handle.applied_index());
+            match self.reads.confirmed.iter().map(|(index, _)| *index).min() {
+                // Applied just now, before the wish could be noted.
+                Some(next) if !self.handle.want_notice(next) => {}
+                _ => return,
+            }
         }
     }
 
