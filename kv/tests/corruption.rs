@@ -25,7 +25,11 @@ fn copy_dir(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy_dir(&path, &target) } else { drop(fs::copy(&path, &target).unwrap()) }
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
     }
 }
 
@@ -101,7 +105,7 @@ async fn a_torn_tail_is_tolerated_and_a_hole_is_not() {
     };
     // Another append was on its way: its first bytes are there, the rest is not.
     let mut torn = data.clone();
-    let record = data[used - 150..used].to_vec();
+    let record: Vec<u8> = data[used - 150..used].iter().map(|b| b ^ 0x5A).collect();
     let header = (1500_u64 << 8).to_be_bytes();
     torn[used..used + 8].copy_from_slice(&header);
     torn[used + 8..used + 16].copy_from_slice(&1400_u64.to_be_bytes());

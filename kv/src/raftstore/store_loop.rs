@@ -36,6 +36,8 @@ pub(crate) struct StoreLoop {
     batch: RaftLogBatch,
     sync: bool,
     next_tick: Instant,
+    /// Called after the next round, when new peers have published that they lead.
+    after_round: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl StoreLoop {
@@ -50,6 +52,7 @@ impl StoreLoop {
             batch,
             sync: false,
             next_tick: Instant::now(),
+            after_round: Vec::new(),
         }
     }
 
@@ -157,6 +160,7 @@ impl StoreLoop {
             }
         }
         self.ctx.transport.flush();
+        self.after_round.drain(..).for_each(|done| done());
         Ok(())
     }
 
@@ -201,7 +205,7 @@ impl StoreLoop {
             }
             StoreMsg::Create { region, campaign, created } => {
                 self.create(region, campaign);
-                created();
+                self.after_round.push(created);
             }
             StoreMsg::Stop => return false,
         }
@@ -281,6 +285,7 @@ impl StoreLoop {
                 let _ = self.ctx.stores[owner].send(create);
             }
         }
+        self.after_round.push(Box::new(move || drop(done)));
     }
 
     fn create(&mut self, region: Arc<metapb::Region>, campaign: bool) {
