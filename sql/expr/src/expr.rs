@@ -472,9 +472,7 @@ impl std::fmt::Display for Expr {
             Expr::Param { index, .. } => write!(f, "?{index}"),
             Expr::Literal { value, field_type } => match value {
                 Datum::Null => f.write_str("NULL"),
-                Datum::Bytes(bytes) => {
-                    bytes.iter().try_fold((), |(), b| write!(f, "{b:02x}")).and_then(|()| Ok(()))
-                }
+                Datum::Bytes(bytes) => bytes.iter().try_for_each(|b| write!(f, "{b:02x}")),
                 _ => {
                     let text = crate::types::format::to_text(value, field_type);
                     if field_type.is_numeric() { f.write_str(&text) } else { write!(f, "'{text}'") }

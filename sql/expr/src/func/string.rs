@@ -146,7 +146,7 @@ fn size(value: &Datum) -> usize {
 
 fn concat(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {
     let len = args.iter().map(|a| bytes(a).len()).sum();
-    limited(scope, "concat", len, || args.iter().flat_map(|a| bytes(a)).copied().collect())
+    limited(scope, "concat", len, || args.iter().flat_map(bytes).copied().collect())
 }
 
 fn concat_ws(scope: &Scope<'_>, args: &[Datum]) -> Result<Datum> {

@@ -222,7 +222,7 @@ impl WeekMode {
     #[must_use]
     pub fn of(mode: i64) -> WeekMode {
         let monday_first = mode & 1 != 0;
-        let first_weekday = (mode & 4 != 0) != !monday_first;
+        let first_weekday = (mode & 4 != 0) == monday_first;
         WeekMode { monday_first, year: mode & 2 != 0, first_weekday }
     }
 }

@@ -96,7 +96,7 @@ pub fn to_i64(ctx: &EvalContext, value: &Datum, from: &FieldType) -> Result<i64>
         Datum::UInt(v) => *v as i64,
         Datum::Double(v) => {
             let rounded = number::round_half_even(*v);
-            if rounded >= 9_223_372_036_854_775_808.0 || rounded < -9_223_372_036_854_775_808.0 {
+            if !(-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&rounded) {
                 truncated(ctx, "INTEGER", number::format_f64(*v))?;
             }
             rounded as i64
@@ -129,7 +129,7 @@ pub fn to_u64(ctx: &EvalContext, value: &Datum, from: &FieldType) -> Result<u64>
     Ok(match value {
         Datum::Double(v) => {
             let rounded = number::round_half_even(*v);
-            if rounded >= 18_446_744_073_709_551_616.0 || rounded < -9_223_372_036_854_775_808.0 {
+            if !(-9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0).contains(&rounded) {
                 truncated(ctx, "INTEGER", number::format_f64(*v))?;
             }
             if rounded < 0.0 { (rounded as i64) as u64 } else { rounded as u64 }

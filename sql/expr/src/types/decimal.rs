@@ -248,7 +248,7 @@ impl Decimal {
         }
         // value = a / b * 10^(scale + sb - sa)
         let shift = i32::from(scale) + i32::from(other.scale) - i32::from(self.scale);
-        if shift >= 0 && shift <= 76 {
+        if (0..=76).contains(&shift) {
             if let Some(numerator) = self.value.checked_mul(pow10(shift as u32)) {
                 return Decimal::checked(Some(div_round(numerator, other.value)), scale);
             }

@@ -119,7 +119,7 @@ fn format_digits(digits: &str, exponent: i32, negative: bool) -> String {
     }
     let count = digits.len() as i32;
     // MySQL's my_gcvt writes scientific form where the plain form would take more room.
-    if exponent < -15 || exponent >= 15 {
+    if !(-15..15).contains(&exponent) {
         out.push_str(&digits[..1]);
         if count > 1 {
             out.push('.');
