@@ -114,8 +114,9 @@ impl RaftStore {
 
     /// Stops all threads. What was acknowledged is in the raft log; the caller flushes the engine.
     pub async fn stop(&self) {
-        if let Some(workers) = self.workers.lock().take() {
-            workers.stop();
+        let workers = self.workers.lock().take();
+        if let Some(workers) = workers {
+            workers.stop().await;
         }
         for store in &self.ctx.stores {
             let _ = store.send(StoreMsg::Stop);

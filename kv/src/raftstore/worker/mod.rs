@@ -36,9 +36,11 @@ impl Workers {
         Ok(Self { tasks })
     }
 
-    pub(super) fn stop(self) {
+    /// Returns when they are gone, and with them their hold on the engines.
+    pub(super) async fn stop(self) {
         for task in self.tasks {
             task.abort();
+            let _ = task.await;
         }
     }
 }
