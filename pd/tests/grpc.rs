@@ -1,7 +1,10 @@
 //! The placement driver over the wire: what TiKV and etcd clients rely on.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rutile_pd::tso::{Clock, SystemClock};
 use rutile_pd::{Config, Server};
 use rutile_proto::etcdserverpb::kv_client::KvClient;
 use rutile_proto::etcdserverpb::lease_client::LeaseClient;
@@ -24,11 +27,25 @@ struct Running {
     cluster_id: u64,
 }
 
+/// The machine's clock, some time later.
+#[derive(Default)]
+struct LaterClock(AtomicU64);
+
+impl Clock for LaterClock {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms() + self.0.load(Ordering::Relaxed)
+    }
+}
+
 async fn start(dir: &std::path::Path) -> Running {
+    start_with_clock(dir, Arc::new(SystemClock)).await
+}
+
+async fn start_with_clock(dir: &std::path::Path, clock: Arc<dyn Clock>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let config = Config { data_dir: dir.into(), client_addr: address.clone(), ..Config::default() };
-    let server = Server::start(config).await.unwrap();
+    let server = Server::start_with_clock(config, clock).await.unwrap();
     server.serve(listener).await.unwrap();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let cluster_id = server.service().cluster_id();
@@ -151,7 +168,8 @@ async fn timestamps_on_a_stream_and_over_restarts() {
 #[tokio::test]
 async fn splits_reach_clients_and_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let pd = start(dir.path()).await;
+    let clock = Arc::new(LaterClock::default());
+    let pd = start_with_clock(dir.path(), clock.clone()).await;
     pd.bootstrap().await;
     let ask =
         AskBatchSplitRequest { header: pd.header(), region: Some(region(2, "", "", 1)), split_count: 2 };
@@ -162,7 +180,7 @@ async fn splits_reach_clients_and_survive_a_restart() {
     let (sender, receiver) = tokio::sync::mpsc::channel(8);
     let mut steps = pd.pd().region_heartbeat(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     let halves = [region(2, "", "m", 3), region(3, "m", "t", 3), region(4, "t", "", 3)];
-    for half in halves.iter().chain(&halves[..1]) {
+    for half in &halves {
         let leader = half.peers.first().copied();
         let heartbeat = RegionHeartbeatRequest {
             header: pd.header(),
@@ -173,15 +191,21 @@ async fn splits_reach_clients_and_survive_a_restart() {
         sender.send(heartbeat).await.unwrap();
     }
     // The region that holds a keyspace's bounds and stays as it is gets asked to split there.
-    sender
-        .send(RegionHeartbeatRequest {
-            header: pd.header(),
-            region: Some(halves[1].clone()),
-            leader: halves[1].peers.first().copied(),
-            ..Default::default()
-        })
-        .await
-        .unwrap();
+    let again = |region: &Region| RegionHeartbeatRequest {
+        header: pd.header(),
+        region: Some(region.clone()),
+        leader: region.peers.first().copied(),
+        ..Default::default()
+    };
+    let scan_to_end = || async {
+        let scan = ScanRegionsRequest { header: pd.header(), limit: 0, ..Default::default() };
+        pd.pd().scan_regions(scan).await.unwrap().into_inner().regions.len()
+    };
+    while scan_to_end().await < 3 {
+        tokio::task::yield_now().await;
+    }
+    clock.0.store(11_000, Ordering::Relaxed);
+    sender.send(again(&halves[1])).await.unwrap();
     let step = steps.message().await.unwrap().unwrap();
     assert_eq!((step.region_id, step.split_region.unwrap().keys.len()), (3, 2));
     drop(sender);

@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 /// Installs the log. `level` is a level or a filter such as `info,rutile_kv=debug`; `RUTILE_LOG` overrides it.
 pub fn init(level: &str) -> Result<()> {
     let text = std::env::var("RUTILE_LOG").unwrap_or_else(|_| level.to_string());
+    // A plain level: what a library repairs or retries by itself is no news.
+    let text = if text.contains([',', '=']) { text } else { format!("{text},raft_engine=error") };
     let filter = EnvFilter::try_new(&text)
         .map_err(|e| Error::Config(format!("log level \"{text}\" is not valid: {e}")))?;
     let result = tracing_subscriber::fmt()

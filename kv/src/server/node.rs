@@ -1,7 +1,7 @@
 //! Start and stop order of a store.
 //!
-//! Start: lock the directory → open and verify the raft logs → open and verify the table files → identity and bootstrap → raft threads
-//! (single-voter regions lead when this is done) → register with the placement driver → bounds of the keyspace DEFAULT → ports.
+//! Start: lock the directory → open and verify the raft logs → open and verify the table files → identity and bootstrap →
+//! register with the placement driver → raft threads (single-voter regions lead when this is done) → bounds of the keyspace DEFAULT → ports.
 //! Stop: ports → raft threads → flush → close the raft logs, with a note that they are complete.
 
 use std::fs::File;
@@ -135,8 +135,9 @@ impl Node {
             transport: Arc::new(NoTransport),
             start_time_s: start_time_s as u32,
         };
-        let raft = RaftStore::start(options).await?;
+        // Before the threads start: their heartbeats are refused for a store that nobody knows.
         pd.put_store(meta).await?;
+        let raft = RaftStore::start(options).await?;
         if config.raft.split_at_bootstrap {
             bootstrap::split_keyspace(&raft).await;
         }

@@ -163,6 +163,7 @@ impl Cluster {
     pub fn region_heartbeat(
         &self,
         heartbeat: &RegionHeartbeatRequest,
+        now_ms: u64,
     ) -> std::result::Result<Update, String> {
         let Some(meta) = heartbeat.region.clone() else { return Err("invalid request, no region".into()) };
         if meta.id == 0 || meta.region_epoch.is_none() || meta.peers.is_empty() {
@@ -175,6 +176,7 @@ impl Cluster {
             meta,
             leader: heartbeat.leader,
             term: heartbeat.term,
+            since_ms: now_ms,
             down_peers: heartbeat.down_peers.clone(),
             pending_peers: heartbeat.pending_peers.clone(),
             approximate_size_bytes: heartbeat.approximate_size,

@@ -19,6 +19,8 @@ pub struct RegionInfo {
     pub leader: Option<Peer>,
     /// Raft term of the leader that told us.
     pub term: u64,
+    /// Unix milliseconds since when range, epoch and peers are what they are; 0 = no heartbeat told yet.
+    pub since_ms: u64,
     /// Peers that do not answer the leader.
     pub down_peers: Vec<PeerStats>,
     /// Peers that are catching up.
@@ -119,7 +121,7 @@ impl RegionTree {
     }
 
     /// Takes what a leader tells.
-    pub fn update(&mut self, region: RegionInfo) -> Update {
+    pub fn update(&mut self, mut region: RegionInfo) -> Update {
         let epoch = region.epoch();
         let known = self.by_id(region.meta.id).cloned();
         if let Some(known) = &known {
@@ -142,6 +144,9 @@ impl RegionTree {
             known.meta == region.meta && known.leader == region.leader && overlapping.is_empty()
         });
         if let Some(known) = known {
+            if known.meta == region.meta && known.since_ms != 0 {
+                region.since_ms = known.since_ms;
+            }
             self.by_start.remove(&known.meta.start_key);
         }
         let removed: Vec<u64> = overlapping.iter().map(|other| other.meta.id).collect();

@@ -21,6 +21,8 @@ use crate::schedule::keyspace_split;
 const SPLIT_COUNT_MAX: u32 = 1024;
 /// The keyspaces there are: DEFAULT.
 const KEYSPACE_IDS: [u32; 1] = [0];
+/// Leaders split fresh clusters themselves: step in only when a region stays as it is for so long.
+const KEYSPACE_SPLIT_AFTER_MS: u64 = 10_000;
 
 impl PdService {
     /// The region that holds a key.
@@ -142,7 +144,7 @@ impl PdService {
                 ..Default::default()
             }));
         }
-        match self.cluster.region_heartbeat(request) {
+        match self.cluster.region_heartbeat(request, self.clock.now_ms()) {
             Err(text) => {
                 let header = self.error(ErrorType::Unknown, text);
                 Ok(Some(RegionHeartbeatResponse { header, ..Default::default() }))
@@ -151,7 +153,6 @@ impl PdService {
                 tracing::debug!(region = request.region.as_ref().map(|r| r.id), "stale region heartbeat");
                 Ok(None)
             }
-            // Leaders split fresh clusters themselves: step in only when a region stays as it is.
             Ok(Update::Statistics) => Ok(self.next_step(request)),
             Ok(Update::Changed { .. }) => Ok(None),
         }
@@ -159,6 +160,10 @@ impl PdService {
 
     fn next_step(&self, request: &RegionHeartbeatRequest) -> Option<RegionHeartbeatResponse> {
         let region = request.region.as_ref()?;
+        let since_ms = self.cluster.view().regions.by_id(region.id)?.since_ms;
+        if self.clock.now_ms().saturating_sub(since_ms) < KEYSPACE_SPLIT_AFTER_MS {
+            return None;
+        }
         let keys = keyspace_split::split_keys(region, &KEYSPACE_IDS);
         if keys.is_empty() {
             return None;

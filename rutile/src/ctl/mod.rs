@@ -10,8 +10,8 @@ use rutile_proto::kvrpcpb::{Context, MvccGetByKeyRequest};
 use rutile_proto::metapb::{Peer, Region};
 use rutile_proto::pdpb::pd_client::PdClient;
 use rutile_proto::pdpb::{
-    GetAllStoresRequest, GetMembersRequest, GetRegionByIdRequest, GetRegionRequest, GetStoreRequest, RequestHeader,
-    ResponseHeader, ScanRegionsRequest, TsoRequest,
+    GetAllStoresRequest, GetMembersRequest, GetRegionByIdRequest, GetRegionRequest, GetStoreRequest,
+    RequestHeader, ResponseHeader, ScanRegionsRequest, TsoRequest,
 };
 use rutile_proto::tikvpb::tikv_client::TikvClient;
 use tonic::transport::{Channel, Endpoint};
