@@ -177,7 +177,10 @@ pub fn key(table: &TableInfo, offset: usize) -> &'static str {
     if table.primary().is_none() {
         let stand_in = public().find(|index| {
             index.unique
-                && index.columns.iter().all(|part| table.columns[part.offset].ty.not_null && part.prefix.is_none())
+                && index
+                    .columns
+                    .iter()
+                    .all(|part| table.columns[part.offset].ty.not_null && part.prefix.is_none())
         });
         if stand_in.is_some_and(|index| index.columns.iter().any(|part| part.offset == offset)) {
             return "PRI";

@@ -161,7 +161,9 @@ impl Catalog {
                     self.schedule(dropped);
                     return Ok(self.snapshot());
                 }
-                Err(rutile_client::Error::WriteConflict { .. } | rutile_client::Error::KeyIsLocked { .. }) => {
+                Err(
+                    rutile_client::Error::WriteConflict { .. } | rutile_client::Error::KeyIsLocked { .. },
+                ) => {
                     self.refresh().await?;
                 }
                 Err(error) => return Err(error.into()),

@@ -66,12 +66,14 @@ fn id_key(prefix: &[u8], ids: &[i64]) -> Vec<u8> {
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::internal(format!("a catalog record cannot be written: {error}")))
+    serde_json::to_vec(value)
+        .map_err(|error| Error::internal(format!("a catalog record cannot be written: {error}")))
 }
 
 fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
-    serde_json::from_slice(value)
-        .map_err(|error| Error::internal(format!("the catalog record at {} is damaged: {error}", hex::encode(key))))
+    serde_json::from_slice(value).map_err(|error| {
+        Error::internal(format!("the catalog record at {} is damaged: {error}", hex::encode(key)))
+    })
 }
 
 fn number(key: &[u8], value: Option<Bytes>) -> Result<i64> {
@@ -89,7 +91,8 @@ pub async fn newest_version(snapshot: &Snapshot) -> Result<i64> {
 /// Everything, as of one timestamp.
 pub async fn load(snapshot: &Snapshot) -> Result<Loaded> {
     let version = newest_version(snapshot).await?;
-    let databases = snapshot.scan(KeyRange::prefix(DATABASE_PREFIX), ScanOptions::default()).collect().await?;
+    let databases =
+        snapshot.scan(KeyRange::prefix(DATABASE_PREFIX), ScanOptions::default()).collect().await?;
     let tables = snapshot.scan(KeyRange::prefix(TABLE_PREFIX), ScanOptions::default()).collect().await?;
     let mut loaded = Vec::with_capacity(databases.len());
     for pair in &databases {
@@ -101,7 +104,8 @@ pub async fn load(snapshot: &Snapshot) -> Result<Loaded> {
         let database = codec::decode_i64(&mut rest)
             .map_err(|_| Error::internal(format!("the catalog key {} is damaged", hex::encode(&pair.key))))?;
         let table: TableInfo = decode(&pair.key, &pair.value)?;
-        match loaded.iter_mut().find(|(info, _): &&mut (DatabaseInfo, Vec<TableInfo>)| info.id.0 == database) {
+        match loaded.iter_mut().find(|(info, _): &&mut (DatabaseInfo, Vec<TableInfo>)| info.id.0 == database)
+        {
             Some((_, tables)) => tables.push(table),
             None => return Err(Error::internal(format!("table {} belongs to no database", table.name))),
         }

@@ -339,7 +339,9 @@ impl InfoSchema {
                 }
             }
             Change::PutTable(database, table) => {
-                let Some(entry) = self.databases.values_mut().find(|entry| entry.info.id == *database) else { return };
+                let Some(entry) = self.databases.values_mut().find(|entry| entry.info.id == *database) else {
+                    return;
+                };
                 entry.tables.retain(|_, old| old.id != table.id);
                 entry.tables.insert(table.name.to_lowercase(), Arc::clone(table));
                 self.by_id.insert(table.id, (Arc::clone(&entry.info), Arc::clone(table)));

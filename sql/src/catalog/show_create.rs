@@ -9,13 +9,17 @@ use super::model::{ColumnInfo, DatabaseInfo, IndexInfo, TableInfo};
 
 /// The statement that creates a table. `next_auto_id` is the next AUTO_INCREMENT value, 0 or 1 if none was taken.
 pub fn table(table: &TableInfo, next_auto_id: u64) -> String {
-    let mut lines: Vec<String> = table.public_columns().map(|(_, column)| column_line(table, column)).collect();
-    lines.extend(table.indexes.iter().filter(|index| index.state.is_public()).map(|index| index_line(table, index)));
+    let mut lines: Vec<String> =
+        table.public_columns().map(|(_, column)| column_line(table, column)).collect();
+    lines.extend(
+        table.indexes.iter().filter(|index| index.state.is_public()).map(|index| index_line(table, index)),
+    );
     for check in &table.checks {
         let enforced = if check.enforced { "" } else { " /*!80016 NOT ENFORCED */" };
         lines.push(format!("  CONSTRAINT {} CHECK ({}){enforced}", quote_name(&check.name), check.expr));
     }
-    let mut sql = format!("CREATE TABLE {} (\n{}\n) ENGINE=InnoDB", quote_name(&table.name), lines.join(",\n"));
+    let mut sql =
+        format!("CREATE TABLE {} (\n{}\n) ENGINE=InnoDB", quote_name(&table.name), lines.join(",\n"));
     if table.auto_column().is_some() && next_auto_id > 1 {
         let _ = write!(sql, " AUTO_INCREMENT={next_auto_id}");
     }

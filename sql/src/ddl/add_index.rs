@@ -62,7 +62,13 @@ async fn fill(table: TableId, index: IndexId, ctx: &StatementContext, catalog: &
 }
 
 /// Waits until the state before is everyone's, then goes on to the next.
-async fn step(table: TableId, index: IndexId, state: SchemaState, ctx: &StatementContext, catalog: &Catalog) -> Result<()> {
+async fn step(
+    table: TableId,
+    index: IndexId,
+    state: SchemaState,
+    ctx: &StatementContext,
+    catalog: &Catalog,
+) -> Result<()> {
     let timeout = Duration::from_millis(ctx.settings.lock_wait_timeout_ms);
     catalog.wait_for_old_snapshots(&ctx.schema, timeout).await?;
     ctx.check_cancelled()?;
@@ -149,7 +155,9 @@ async fn batch(
     for (entry, values) in &rows {
         let other = taken.get(&entry.key).cloned().or_else(|| txn.own_write(&entry.key).flatten());
         match other {
-            Some(value) if entry.distinct && value != entry.value => return Err(entries::duplicate(table, info, values)),
+            Some(value) if entry.distinct && value != entry.value => {
+                return Err(entries::duplicate(table, info, values));
+            }
             Some(_) if entry.distinct => {}
             _ => txn.put(entry.key.clone(), entry.value.clone())?,
         }

@@ -10,11 +10,14 @@ use crate::catalog::infoschema::Catalog;
 use crate::catalog::model::{Change, HandleKind, IndexId, InfoSchema, TableId, TableInfo, TableKind};
 use crate::context::StatementContext;
 use crate::parser::ast::{
-    AlterAction, AlterTable, CreateIndex, DropIndex, IndexDef, IndexKind, ObjectName, TableConstraint, TableOption,
+    AlterAction, AlterTable, CreateIndex, DropIndex, IndexDef, IndexKind, ObjectName, TableConstraint,
+    TableOption,
 };
 use crate::{Error, Result};
 
-use super::{access_denied, add_index, alter_columns, create_table, database_name, find_table, index, rename, types};
+use super::{
+    access_denied, add_index, alter_columns, create_table, database_name, find_table, index, rename, types,
+};
 
 /// A table as an ALTER leaves it before indexes are filled.
 pub struct Altered {
@@ -45,7 +48,12 @@ pub async fn drop_index(drop: &DropIndex, ctx: &StatementContext, catalog: &Cata
     run(&drop.table, &[action], ctx, catalog).await
 }
 
-async fn run(name: &ObjectName, actions: &[AlterAction], ctx: &StatementContext, catalog: &Catalog) -> Result<()> {
+async fn run(
+    name: &ObjectName,
+    actions: &[AlterAction],
+    ctx: &StatementContext,
+    catalog: &Catalog,
+) -> Result<()> {
     let database = database_name(name, ctx)?;
     let table = base_table(&catalog.snapshot(), &database, &name.name)?;
     let is_empty = add_index::is_empty(catalog.client(), &table).await?;
@@ -84,7 +92,12 @@ fn base_table(schema: &InfoSchema, database: &str, name: &str) -> Result<Arc<Tab
 }
 
 /// Applies the actions in order to a copy of the table.
-fn alter_table(table: &Arc<TableInfo>, actions: &[AlterAction], is_empty: bool, ctx: &StatementContext) -> Result<Altered> {
+fn alter_table(
+    table: &Arc<TableInfo>,
+    actions: &[AlterAction],
+    is_empty: bool,
+    ctx: &StatementContext,
+) -> Result<Altered> {
     let mut altered = Altered {
         table: TableInfo::clone(table),
         old: Arc::clone(table),
@@ -142,8 +155,14 @@ fn changes(
 fn apply(altered: &mut Altered, action: &AlterAction, ctx: &StatementContext) -> Result<()> {
     use AlterAction as A;
     match action {
-        A::AddColumn { .. } | A::DropColumn(_) | A::ModifyColumn { .. } | A::ChangeColumn { .. } | A::RenameColumn { .. }
-        | A::SetDefault { .. } | A::DropDefault(_) | A::ColumnVisibility { .. } => alter_columns::apply(altered, action, ctx),
+        A::AddColumn { .. }
+        | A::DropColumn(_)
+        | A::ModifyColumn { .. }
+        | A::ChangeColumn { .. }
+        | A::RenameColumn { .. }
+        | A::SetDefault { .. }
+        | A::DropDefault(_)
+        | A::ColumnVisibility { .. } => alter_columns::apply(altered, action, ctx),
         A::AddConstraint(TableConstraint::Index(def)) => {
             if def.kind == IndexKind::Primary {
                 if altered.table.primary().is_some() {
@@ -155,7 +174,9 @@ fn apply(altered: &mut Altered, action: &AlterAction, ctx: &StatementContext) ->
             Ok(())
         }
         A::AddConstraint(TableConstraint::ForeignKey { .. }) => Err(Error::not_supported("FOREIGN KEY")),
-        A::AddConstraint(TableConstraint::Check { .. }) | A::AlterCheck { .. } => Err(Error::not_supported("CHECK constraints")),
+        A::AddConstraint(TableConstraint::Check { .. }) | A::AlterCheck { .. } => {
+            Err(Error::not_supported("CHECK constraints"))
+        }
         A::DropIndex(name) => drop_one(altered, name),
         A::DropPrimaryKey => drop_one(altered, index::PRIMARY),
         A::DropConstraint(name) => match altered.table.index(name).is_some_and(|index| index.unique) {
@@ -167,9 +188,11 @@ fn apply(altered: &mut Altered, action: &AlterAction, ctx: &StatementContext) ->
             }),
         },
         A::DropForeignKey(name) => Err(Error::CantDropFieldOrKey { name: name.clone() }),
-        A::DropCheck(name) => {
-            Err(Error::Mysql { code: 3821, state: "HY000", message: format!("Check constraint '{name}' is not found in the table.") })
-        }
+        A::DropCheck(name) => Err(Error::Mysql {
+            code: 3821,
+            state: "HY000",
+            message: format!("Check constraint '{name}' is not found in the table."),
+        }),
         A::RenameIndex { old, new } => rename_index(altered, old, new),
         A::IndexVisibility { index, visible } => {
             if index.eq_ignore_ascii_case(index::PRIMARY) {
@@ -211,7 +234,11 @@ fn drop_one(altered: &mut Altered, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn edit_index(altered: &mut Altered, name: &str, edit: impl FnOnce(&mut crate::catalog::model::IndexInfo)) -> Result<()> {
+fn edit_index(
+    altered: &mut Altered,
+    name: &str,
+    edit: impl FnOnce(&mut crate::catalog::model::IndexInfo),
+) -> Result<()> {
     let table = altered.table.name.clone();
     match altered.table.indexes.iter_mut().find(|index| index.name.eq_ignore_ascii_case(name)) {
         Some(index) => {

@@ -55,7 +55,10 @@ fn key_attributes(altered: &mut Altered, built: &BuiltColumn) -> Result<()> {
     let def = |kind| IndexDef {
         kind,
         name: None,
-        columns: vec![IndexColumn { part: IndexPart::Column { name: built.info.name.clone(), length: None }, desc: false }],
+        columns: vec![IndexColumn {
+            part: IndexPart::Column { name: built.info.name.clone(), length: None },
+            desc: false,
+        }],
         options: IndexOptions::default(),
     };
     if built.primary {
@@ -71,7 +74,12 @@ fn key_attributes(altered: &mut Altered, built: &BuiltColumn) -> Result<()> {
     Ok(())
 }
 
-fn add(altered: &mut Altered, def: &ColumnDef, position: Option<&ColumnPosition>, ctx: &StatementContext) -> Result<()> {
+fn add(
+    altered: &mut Altered,
+    def: &ColumnDef,
+    position: Option<&ColumnPosition>,
+    ctx: &StatementContext,
+) -> Result<()> {
     let table = &mut altered.table;
     if table.column_offset(&def.name).is_some() {
         return Err(Error::DupFieldName { column: def.name.clone() });
@@ -87,9 +95,7 @@ fn add(altered: &mut Altered, def: &ColumnDef, position: Option<&ColumnPosition>
         ColumnDefault::Value(value) => ColumnDefault::Value(value.clone()),
         ColumnDefault::Null => ColumnDefault::Null,
         ColumnDefault::None if !info.ty.not_null => ColumnDefault::Null,
-        ColumnDefault::None => {
-            ColumnDefault::Value(format::to_bytes(&implicit_default(&info.ty), &info.ty))
-        }
+        ColumnDefault::None => ColumnDefault::Value(format::to_bytes(&implicit_default(&info.ty), &info.ty)),
         ColumnDefault::CurrentTimestamp => {
             let now = ctx.eval.time_zone.from_unix_micros(ctx.eval.now_micros);
             let now = now.ok_or_else(|| Error::internal("the clock is outside the range of DATETIME"))?;
@@ -141,7 +147,8 @@ fn renumber(table: &mut TableInfo, handle: Option<ColumnId>) {
         table.handle = HandleKind::Int { offset };
     }
     for index in &mut table.indexes {
-        let parts = index.columns.iter().map(|part| table.columns.iter().position(|column| column.id == part.column));
+        let parts =
+            index.columns.iter().map(|part| table.columns.iter().position(|column| column.id == part.column));
         let offsets: Vec<usize> = parts.flatten().collect();
         let index = Arc::make_mut(index);
         for (part, offset) in index.columns.iter_mut().zip(offsets) {
@@ -152,7 +159,9 @@ fn renumber(table: &mut TableInfo, handle: Option<ColumnId>) {
 
 fn drop(altered: &mut Altered, name: &str) -> Result<()> {
     let table = &mut altered.table;
-    let Some(offset) = table.column_offset(name) else { return Err(Error::CantDropFieldOrKey { name: name.into() }) };
+    let Some(offset) = table.column_offset(name) else {
+        return Err(Error::CantDropFieldOrKey { name: name.into() });
+    };
     if table.columns.len() == 1 {
         return Err(Error::CantRemoveAllFields);
     }
@@ -249,11 +258,16 @@ fn keeps_stored_form(old: &ColumnInfo, new: &ColumnInfo, indexed: bool) -> bool 
     }
     if a.is_string() && b.is_string() {
         let fixed = |ty: &FieldType| ty.tp == MysqlType::Char;
-        return a.collation == b.collation && a.flen <= b.flen && fixed(a) == fixed(b) && (!fixed(a) || a.flen == b.flen || !indexed);
+        return a.collation == b.collation
+            && a.flen <= b.flen
+            && fixed(a) == fixed(b)
+            && (!fixed(a) || a.flen == b.flen || !indexed);
     }
     match (a.elems.as_deref(), b.elems.as_deref()) {
         (Some(from), Some(to)) => a.tp == b.tp && a.collation == b.collation && to.starts_with(from),
-        (None, None) => a.tp == b.tp && a.decimals == b.decimals && a.flen == b.flen && a.unsigned == b.unsigned,
+        (None, None) => {
+            a.tp == b.tp && a.decimals == b.decimals && a.flen == b.flen && a.unsigned == b.unsigned
+        }
         _ => false,
     }
 }

@@ -44,7 +44,10 @@ pub fn build(def: &ColumnDef, id: ColumnId, table: Collation, ctx: &EvalContext)
             generated: None,
             comment: String::new(),
             invisible: false,
-            explicit_collation: collate.is_some() || def.ty.charset.is_some() || def.ty.collate.is_some() || def.ty.binary,
+            explicit_collation: collate.is_some()
+                || def.ty.charset.is_some()
+                || def.ty.collate.is_some()
+                || def.ty.binary,
             state: SchemaState::Public,
         },
         primary: false,
@@ -154,7 +157,9 @@ fn now_fits(info: &ColumnInfo, expr: &Expr) -> bool {
 }
 
 fn is_now(call: &Function) -> bool {
-    ["CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"].iter().any(|name| call.name.eq_ignore_ascii_case(name))
+    ["CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"]
+        .iter()
+        .any(|name| call.name.eq_ignore_ascii_case(name))
 }
 
 /// The stored form of a DEFAULT clause.
@@ -214,7 +219,8 @@ fn literal_datum(expr: &Expr) -> Option<(Datum, FieldType)> {
             Literal::Decimal(text) => return number(text, false),
             Literal::Float(text) => (Datum::Double(text.parse().ok()?), FieldType::double()),
             Literal::Str { value, charset } => return text_datum(value, charset.as_deref()),
-            Literal::Hex { value, charset: Some(charset) } | Literal::Bit { value, charset: Some(charset) } => {
+            Literal::Hex { value, charset: Some(charset) }
+            | Literal::Bit { value, charset: Some(charset) } => {
                 return text_datum(value, Some(charset));
             }
             Literal::Hex { value, charset: None } | Literal::Bit { value, charset: None } => {
@@ -242,6 +248,8 @@ fn text_datum(value: &[u8], charset: Option<&str>) -> Option<(Datum, FieldType)>
             Some((Datum::String(text.into_owned()), ty))
         }
         // Bytes that are no text: what a BLOB or BINARY column may still take.
-        None => Some((Datum::Bytes(value.to_vec()), FieldType::varchar(value.len() as u32, Collation::Binary))),
+        None => {
+            Some((Datum::Bytes(value.to_vec()), FieldType::varchar(value.len() as u32, Collation::Binary)))
+        }
     }
 }

@@ -6,8 +6,12 @@ use rutile_expr::EvalContext;
 use rutile_expr::types::Collation;
 
 use crate::catalog::infoschema::now_ms;
-use crate::catalog::model::{ColumnId, HandleKind, IndexId, IndexInfo, SchemaState, TableId, TableInfo, TableKind};
-use crate::parser::ast::{CreateTable, IndexDef, IndexKind, IndexOptions, IndexColumn, IndexPart, TableConstraint, TableOption};
+use crate::catalog::model::{
+    ColumnId, HandleKind, IndexId, IndexInfo, SchemaState, TableId, TableInfo, TableKind,
+};
+use crate::parser::ast::{
+    CreateTable, IndexColumn, IndexDef, IndexKind, IndexOptions, IndexPart, TableConstraint, TableOption,
+};
 use crate::{Error, Result};
 
 use super::column::{self, BuiltColumn};
@@ -18,8 +22,21 @@ const ROW_BYTES_MAX: usize = 65_535;
 
 /// Storage engines a table may name; all of them are ours.
 const ENGINES: &[&str] = &[
-    "INNODB", "MYISAM", "MEMORY", "HEAP", "MRG_MYISAM", "MERGE", "CSV", "ARCHIVE", "BLACKHOLE", "FEDERATED", "NDB", "NDBCLUSTER",
-    "ARIA", "ROCKSDB", "TOKUDB",
+    "INNODB",
+    "MYISAM",
+    "MEMORY",
+    "HEAP",
+    "MRG_MYISAM",
+    "MERGE",
+    "CSV",
+    "ARCHIVE",
+    "BLACKHOLE",
+    "FEDERATED",
+    "NDB",
+    "NDBCLUSTER",
+    "ARIA",
+    "ROCKSDB",
+    "TOKUDB",
 ];
 
 /// What options say about a table.
@@ -59,8 +76,8 @@ pub fn options(list: &[TableOption]) -> Result<Options> {
             TableOption::Other { name, value } => match name.as_str() {
                 "ENCRYPTION" if value.trim_matches(['\'', '"']).eq_ignore_ascii_case("n") => {}
                 "ENCRYPTION" => return Err(Error::not_supported("ENCRYPTION")),
-                "DATA DIRECTORY" | "INDEX DIRECTORY" | "TABLESPACE" | "UNION" | "CONNECTION" | "START TRANSACTION"
-                | "SECONDARY_ENGINE" => return Err(Error::not_supported(name.clone())),
+                "DATA DIRECTORY" | "INDEX DIRECTORY" | "TABLESPACE" | "UNION" | "CONNECTION"
+                | "START TRANSACTION" | "SECONDARY_ENGINE" => return Err(Error::not_supported(name.clone())),
                 _ => options.others.push((name.clone(), value.clone())),
             },
         }
@@ -131,7 +148,9 @@ fn refuse_unsupported(create: &CreateTable) -> Result<()> {
     for constraint in &create.constraints {
         match constraint {
             TableConstraint::ForeignKey { .. } => return Err(Error::not_supported("FOREIGN KEY")),
-            TableConstraint::Check { enforced: true, .. } => return Err(Error::not_supported("CHECK constraints")),
+            TableConstraint::Check { enforced: true, .. } => {
+                return Err(Error::not_supported("CHECK constraints"));
+            }
             TableConstraint::Check { .. } | TableConstraint::Index(_) => {}
         }
     }
@@ -151,7 +170,10 @@ fn index_defs(create: &CreateTable, columns: &[BuiltColumn]) -> Result<Vec<Index
     let of_column = |kind, name: &str| IndexDef {
         kind,
         name: None,
-        columns: vec![IndexColumn { part: IndexPart::Column { name: name.into(), length: None }, desc: false }],
+        columns: vec![IndexColumn {
+            part: IndexPart::Column { name: name.into(), length: None },
+            desc: false,
+        }],
         options: IndexOptions::default(),
     };
     let mut defs = Vec::new();
@@ -182,7 +204,10 @@ fn make_primary_not_null(columns: &mut [BuiltColumn], defs: &[IndexDef]) -> Resu
     let Some(primary) = defs.iter().find(|def| def.kind == IndexKind::Primary) else { return Ok(()) };
     for part in &primary.columns {
         let IndexPart::Column { name, .. } = &part.part else { continue };
-        let Some(column) = columns.iter_mut().find(|c| c.info.name.to_lowercase() == name.to_lowercase()) else { continue };
+        let Some(column) = columns.iter_mut().find(|c| c.info.name.to_lowercase() == name.to_lowercase())
+        else {
+            continue;
+        };
         if column.explicit_null {
             return Err(Error::PrimaryCantHaveNull);
         }
@@ -194,7 +219,10 @@ fn make_primary_not_null(columns: &mut [BuiltColumn], defs: &[IndexDef]) -> Resu
     Ok(())
 }
 
-fn build_indexes(defs: &[IndexDef], columns: &[crate::catalog::model::ColumnInfo]) -> Result<Vec<Arc<IndexInfo>>> {
+fn build_indexes(
+    defs: &[IndexDef],
+    columns: &[crate::catalog::model::ColumnInfo],
+) -> Result<Vec<Arc<IndexInfo>>> {
     let mut indexes: Vec<Arc<IndexInfo>> = Vec::with_capacity(defs.len());
     // Names that were given come first, so that generated ones avoid them.
     let given: Vec<&str> = defs.iter().filter_map(|def| def.name.as_deref()).collect();
@@ -215,10 +243,10 @@ fn build_indexes(defs: &[IndexDef], columns: &[crate::catalog::model::ColumnInfo
 pub fn check_table(table: &TableInfo) -> Result<()> {
     let mut autos = table.columns.iter().enumerate().filter(|(_, column)| column.auto_increment);
     if let Some((offset, _)) = autos.next() {
-        let keyed = table
-            .indexes
-            .iter()
-            .any(|index| index.state == SchemaState::Public && index.columns.first().is_some_and(|part| part.offset == offset));
+        let keyed = table.indexes.iter().any(|index| {
+            index.state == SchemaState::Public
+                && index.columns.first().is_some_and(|part| part.offset == offset)
+        });
         if autos.next().is_some() || !keyed {
             return Err(Error::WrongAutoKey);
         }

@@ -26,7 +26,8 @@ pub async fn create(create: &CreateDatabase, ctx: &StatementContext, catalog: &C
     }
     refuse_unsupported(&create.options)?;
     let options = &create.options;
-    let collation = types::collation_of(options.charset.as_deref(), options.collate.as_deref(), Collation::DEFAULT)?;
+    let collation =
+        types::collation_of(options.charset.as_deref(), options.collate.as_deref(), Collation::DEFAULT)?;
     let mut existed = false;
     catalog
         .change(|schema, ids| {
@@ -59,7 +60,8 @@ pub async fn alter(alter: &AlterDatabase, ctx: &StatementContext, catalog: &Cata
             let entry = writable_database(schema, &name)?;
             let mut info = DatabaseInfo::clone(&entry.info);
             let options = &alter.options;
-            info.collation = types::collation_of(options.charset.as_deref(), options.collate.as_deref(), info.collation)?;
+            info.collation =
+                types::collation_of(options.charset.as_deref(), options.collate.as_deref(), info.collation)?;
             Ok(vec![Change::PutDatabase(info)])
         })
         .await?;

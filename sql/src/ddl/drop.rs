@@ -15,9 +15,9 @@ pub async fn drop_tables(drop: &DropTable, ctx: &StatementContext, catalog: &Cat
     let mut names = Vec::with_capacity(drop.names.len());
     for name in &drop.names {
         let database = database_name(name, ctx)?;
-        let repeated = names
-            .iter()
-            .any(|(db, table): &(String, String)| db.eq_ignore_ascii_case(&database) && table.eq_ignore_ascii_case(&name.name));
+        let repeated = names.iter().any(|(db, table): &(String, String)| {
+            db.eq_ignore_ascii_case(&database) && table.eq_ignore_ascii_case(&name.name)
+        });
         if repeated {
             return Err(Error::NonUniqTable { table: name.name.clone() });
         }
@@ -38,7 +38,8 @@ pub async fn drop_tables(drop: &DropTable, ctx: &StatementContext, catalog: &Cat
                 match schema.table(database, table) {
                     Some(info) if info.kind == TableKind::System => return Err(access_denied(database)),
                     Some(info) => {
-                        let entry = schema.database(database).ok_or_else(|| Error::BadDb { db: database.clone() })?;
+                        let entry =
+                            schema.database(database).ok_or_else(|| Error::BadDb { db: database.clone() })?;
                         changes.push(Change::DropTable(entry.info.id, info.id));
                     }
                     None => absent.push(format!("{database}.{table}")),
@@ -91,7 +92,10 @@ pub async fn truncate(name: &ObjectName, ctx: &StatementContext, catalog: &Catal
             let mut fresh = TableInfo::clone(table);
             fresh.id = TableId(ids.next_id());
             fresh.auto_increment = 0;
-            Ok(vec![Change::DropTable(entry.info.id, table.id), Change::PutTable(entry.info.id, Arc::new(fresh))])
+            Ok(vec![
+                Change::DropTable(entry.info.id, table.id),
+                Change::PutTable(entry.info.id, Arc::new(fresh)),
+            ])
         })
         .await?;
     Ok(())

@@ -14,7 +14,12 @@ const KEY_BYTES_MAX: usize = 3072;
 pub const PRIMARY: &str = "PRIMARY";
 
 /// Builds an index over these columns. `taken` says whether a name is in use.
-pub fn build(def: &IndexDef, id: IndexId, columns: &[ColumnInfo], taken: impl Fn(&str) -> bool) -> Result<IndexInfo> {
+pub fn build(
+    def: &IndexDef,
+    id: IndexId,
+    columns: &[ColumnInfo],
+    taken: impl Fn(&str) -> bool,
+) -> Result<IndexInfo> {
     match def.kind {
         IndexKind::Fulltext => return Err(Error::not_supported("FULLTEXT indexes")),
         IndexKind::Spatial => return Err(Error::not_supported("SPATIAL indexes")),
@@ -29,7 +34,8 @@ pub fn build(def: &IndexDef, id: IndexId, columns: &[ColumnInfo], taken: impl Fn
         let IndexPart::Column { name, length } = &part.part else {
             return Err(Error::not_supported("functional indexes"));
         };
-        let (offset, column) = find(columns, name).ok_or_else(|| Error::KeyColumnMissing { column: name.clone() })?;
+        let (offset, column) =
+            find(columns, name).ok_or_else(|| Error::KeyColumnMissing { column: name.clone() })?;
         if parts.iter().any(|other: &IndexColumnInfo| other.column == column.id) {
             return Err(Error::DupFieldName { column: name.clone() });
         }
@@ -102,7 +108,11 @@ fn prefix_of(column: &ColumnInfo, length: Option<u64>) -> Result<Option<u32>> {
         });
     }
     let Some(length) = length else {
-        return if ty.is_blob() { Err(Error::BlobKeyWithoutLength { column: column.name.clone() }) } else { Ok(None) };
+        return if ty.is_blob() {
+            Err(Error::BlobKeyWithoutLength { column: column.name.clone() })
+        } else {
+            Ok(None)
+        };
     };
     if !ty.is_string() {
         return Err(Error::WrongSubKey);

@@ -76,7 +76,12 @@ async fn execute_create_table(create: &CreateTable, ctx: &StatementContext, cata
 }
 
 /// The definition of another table without its data, comment kept and AUTO_INCREMENT begun anew.
-fn table_like(like: &ObjectName, create: &CreateTable, schema: &InfoSchema, ctx: &StatementContext) -> Result<TableInfo> {
+fn table_like(
+    like: &ObjectName,
+    create: &CreateTable,
+    schema: &InfoSchema,
+    ctx: &StatementContext,
+) -> Result<TableInfo> {
     if create.temporary {
         return Err(Error::not_supported("TEMPORARY tables"));
     }
@@ -120,7 +125,9 @@ fn find_table<'a>(schema: &'a InfoSchema, database: &str, table: &str) -> Result
     if schema.database(database).is_none() {
         return Err(Error::BadDb { db: database.into() });
     }
-    schema.table(database, table).ok_or_else(|| Error::NoSuchTable { db: database.into(), table: table.into() })
+    schema
+        .table(database, table)
+        .ok_or_else(|| Error::NoSuchTable { db: database.into(), table: table.into() })
 }
 
 /// Leaves a note for SHOW WARNINGS.

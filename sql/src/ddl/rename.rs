@@ -11,7 +11,11 @@ use crate::{Error, Result};
 use super::{access_denied, create_table, database_name, find_table, writable_database};
 
 /// Renames one after the other, so that tables can change places through a third name; all or none.
-pub async fn rename_tables(pairs: &[(ObjectName, ObjectName)], ctx: &StatementContext, catalog: &Catalog) -> Result<()> {
+pub async fn rename_tables(
+    pairs: &[(ObjectName, ObjectName)],
+    ctx: &StatementContext,
+    catalog: &Catalog,
+) -> Result<()> {
     let mut names = Vec::with_capacity(pairs.len());
     for (from, to) in pairs {
         names.push((database_name(from, ctx)?, from.name.clone(), database_name(to, ctx)?, to.name.clone()));

@@ -12,7 +12,9 @@ use crate::parser::{ParseOptions, parse_one};
 
 fn build(sql: &str) -> Result<TableInfo> {
     match parse_one(sql.as_bytes(), ParseOptions::default())?.statement {
-        Statement::CreateTable(create) => create_table::build(&create, Collation::DEFAULT, &EvalContext::default()),
+        Statement::CreateTable(create) => {
+            create_table::build(&create, Collation::DEFAULT, &EvalContext::default())
+        }
         other => panic!("not CREATE TABLE: {other:?}"),
     }
 }

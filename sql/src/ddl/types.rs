@@ -68,8 +68,18 @@ pub fn field_type(column: &str, ty: &DataType, collate: Option<&str>, table: Col
         T::DateTime => temporal(column, ty, MysqlType::DateTime, 19)?,
         T::Timestamp => temporal(column, ty, MysqlType::Timestamp, 19)?,
         T::Json => FieldType::new(MysqlType::Json),
-        T::Char | T::VarChar | T::TinyText | T::Text | T::MediumText | T::LongText | T::Binary | T::VarBinary | T::TinyBlob
-        | T::Blob | T::MediumBlob | T::LongBlob => string(column, ty, collate, table)?,
+        T::Char
+        | T::VarChar
+        | T::TinyText
+        | T::Text
+        | T::MediumText
+        | T::LongText
+        | T::Binary
+        | T::VarBinary
+        | T::TinyBlob
+        | T::Blob
+        | T::MediumBlob
+        | T::LongBlob => string(column, ty, collate, table)?,
         T::Enum | T::Set => members(column, ty, collate, table)?,
         T::Vector => return Err(Error::not_supported("VECTOR")),
         T::Geometry(_) => return Err(Error::not_supported("spatial data types")),
@@ -102,7 +112,11 @@ fn decimal(column: &str, ty: &DataType) -> Result<FieldType> {
         return Err(Error::TooBigScale { scale, column: column.into(), max: u64::from(DECIMAL_SCALE_MAX) });
     }
     if precision > u64::from(DECIMAL_PRECISION_MAX) {
-        return Err(Error::TooBigPrecision { precision, column: column.into(), max: u64::from(DECIMAL_PRECISION_MAX) });
+        return Err(Error::TooBigPrecision {
+            precision,
+            column: column.into(),
+            max: u64::from(DECIMAL_PRECISION_MAX),
+        });
     }
     if scale > precision {
         return Err(Error::MBiggerThanD { column: column.into() });
@@ -122,7 +136,11 @@ fn float(column: &str, ty: &DataType) -> Result<FieldType> {
         (Some(_), None) => Err(Error::WrongFieldSpec { column: column.into() }),
         (Some(digits), Some(scale)) => {
             if scale > u64::from(DECIMAL_SCALE_MAX) {
-                return Err(Error::TooBigScale { scale, column: column.into(), max: u64::from(DECIMAL_SCALE_MAX) });
+                return Err(Error::TooBigScale {
+                    scale,
+                    column: column.into(),
+                    max: u64::from(DECIMAL_SCALE_MAX),
+                });
             }
             if digits > DISPLAY_WIDTH_MAX {
                 return Err(Error::TooBigDisplayWidth { column: column.into(), max: DISPLAY_WIDTH_MAX });
@@ -147,7 +165,11 @@ fn bit(column: &str, ty: &DataType) -> Result<FieldType> {
 fn temporal(column: &str, ty: &DataType, tp: MysqlType, width: u32) -> Result<FieldType> {
     let fsp = ty.length.unwrap_or(0);
     if fsp > FRACTION_DIGITS_MAX {
-        return Err(Error::TooBigPrecision { precision: fsp, column: column.into(), max: FRACTION_DIGITS_MAX });
+        return Err(Error::TooBigPrecision {
+            precision: fsp,
+            column: column.into(),
+            max: FRACTION_DIGITS_MAX,
+        });
     }
     let width = if fsp > 0 { width + 1 + fsp as u32 } else { width };
     Ok(FieldType::new(tp).with_decimals(fsp as u8).with_flen(width))
@@ -178,7 +200,9 @@ fn string(column: &str, ty: &DataType, collate: Option<&str>, table: Collation) 
             _ => return Err(too_long(VARCHAR_BYTES_MAX / char_bytes)),
         },
         T::Text | T::Blob => match ty.length {
-            Some(length) if length > 0 => blob_for(length.saturating_mul(char_bytes)).ok_or_else(|| too_long(u64::from(u32::MAX)))?,
+            Some(length) if length > 0 => {
+                blob_for(length.saturating_mul(char_bytes)).ok_or_else(|| too_long(u64::from(u32::MAX)))?
+            }
             _ => (MysqlType::Blob, 65_535),
         },
         T::TinyText | T::TinyBlob => (MysqlType::TinyBlob, 255),
@@ -211,7 +235,11 @@ fn members(column: &str, ty: &DataType, collate: Option<&str>, table: Collation)
         // Trailing blanks of members do not count.
         let elem = String::from_utf8_lossy(elem).trim_end_matches(' ').to_string();
         if let Some(first) = elems.iter().find(|other| collation.equal(other.as_bytes(), elem.as_bytes())) {
-            return Err(Error::DuplicatedValueInType { column: column.into(), value: first.clone(), tp: name });
+            return Err(Error::DuplicatedValueInType {
+                column: column.into(),
+                value: first.clone(),
+                tp: name,
+            });
         }
         elems.push(elem);
     }

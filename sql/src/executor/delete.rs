@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::ExecContext;
 use super::dml;
 use crate::Result;
-use super::ExecContext;
 use crate::plan::DeletePlan;
 use crate::table::{TableWriter, constraint};
 

@@ -64,7 +64,12 @@ pub fn target_handle(eval: &EvalContext, target: &DmlTarget, row: &[Datum]) -> R
 }
 
 /// `ON UPDATE CURRENT_TIMESTAMP` columns of a changed row, unless assigned.
-pub fn touch(eval: &EvalContext, table: &TableInfo, row: &mut [Datum], assigned: impl Fn(usize) -> bool) -> Result<()> {
+pub fn touch(
+    eval: &EvalContext,
+    table: &TableInfo,
+    row: &mut [Datum],
+    assigned: impl Fn(usize) -> bool,
+) -> Result<()> {
     for (offset, column) in table.columns.iter().enumerate() {
         if column.on_update_now && !assigned(offset) {
             row[offset] = constraint::now(eval, &column.ty)?;
@@ -74,7 +79,13 @@ pub fn touch(eval: &EvalContext, table: &TableInfo, row: &mut [Datum], assigned:
 }
 
 /// Converts an assigned value for its column of an existing row.
-pub fn assigned(eval: &EvalContext, value: Datum, from: &FieldType, slot: Slot<'_>, ignore: bool) -> Result<Datum> {
+pub fn assigned(
+    eval: &EvalContext,
+    value: Datum,
+    from: &FieldType,
+    slot: Slot<'_>,
+    ignore: bool,
+) -> Result<Datum> {
     let value = constraint::convert(eval, value, from, slot)?;
     constraint::check_null(eval, value, slot, false, ignore)
 }

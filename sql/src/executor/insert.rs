@@ -5,10 +5,10 @@ use std::sync::Arc;
 use rutile_expr::types::Datum;
 use rutile_expr::{EvalContext, FieldType, SqlMode};
 
+use super::ExecContext;
 use super::dml::{self, CHUNK_ROWS};
 use super::replace;
 use crate::catalog::model::{HandleKind, TableInfo};
-use super::ExecContext;
 use crate::context::StatementContext;
 use crate::plan::{InsertPlan, InsertSource, InsertValue};
 use crate::table::constraint::{self, Slot};
@@ -101,7 +101,9 @@ impl<'a> Inserter<'a> {
         let Counts { records, inserted, deleted, updated } = self.counts;
         let duplicates = if self.plan.ignore { records - inserted } else { deleted + updated };
         let warnings = self.eval.warnings.count();
-        self.ctx.effects.set_info(format!("Records: {records}  Duplicates: {duplicates}  Warnings: {warnings}"));
+        self.ctx
+            .effects
+            .set_info(format!("Records: {records}  Duplicates: {duplicates}  Warnings: {warnings}"));
     }
 
     /// The row that one list of VALUES makes.
@@ -208,10 +210,8 @@ impl<'a> Inserter<'a> {
     /// Writes rows, in order.
     pub(super) async fn write(&mut self, news: Vec<NewRow>) -> Result<()> {
         let resolves = self.plan.ignore || self.plan.replace || !self.plan.on_duplicate.is_empty();
-        let (keys, rest): (Vec<(Row, Handle)>, Vec<_>) = news
-            .into_iter()
-            .map(|n| ((n.row, n.handle), (n.generated, n.given, n.source)))
-            .unzip();
+        let (keys, rest): (Vec<(Row, Handle)>, Vec<_>) =
+            news.into_iter().map(|n| ((n.row, n.handle), (n.generated, n.given, n.source))).unzip();
         self.writer.prepare(&keys, resolves).await?;
         for ((row, handle), (generated, given, source)) in keys.into_iter().zip(rest) {
             self.counts.records += 1;
@@ -220,7 +220,9 @@ impl<'a> Inserter<'a> {
                 replace::write(self, &new).await?;
             } else if !self.plan.on_duplicate.is_empty() {
                 self.write_or_update(&new).await?;
-            } else if self.plan.ignore && let Some(conflict) = self.writer.conflict(&new.row, &new.handle)? {
+            } else if self.plan.ignore
+                && let Some(conflict) = self.writer.conflict(&new.row, &new.handle)?
+            {
                 let duplicate = index::duplicate(self.table(), conflict.index, &new.row);
                 dml::ignore_duplicate(self.eval, Err(duplicate))?;
             } else {

@@ -32,7 +32,8 @@ pub async fn execute(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()>
     let table = table_of(load, ctx)?;
     let targets = targets_of(load, &table)?;
     // A client that sends its file cannot be stopped half way: LOCAL goes on after an error, as with IGNORE.
-    let ignore = load.on_conflict == LoadConflict::Ignore || (load.local && load.on_conflict == LoadConflict::Error);
+    let ignore =
+        load.on_conflict == LoadConflict::Ignore || (load.local && load.on_conflict == LoadConflict::Error);
     let plan = InsertPlan {
         db: load.table.schema.clone().or_else(|| ctx.database.clone()).unwrap_or_default(),
         columns: targets.iter().flatten().copied().collect(),
@@ -199,7 +200,8 @@ impl Source {
             return Err(refused());
         }
         let file = tokio::fs::File::open(path).await;
-        let missing = |e: std::io::Error| Error::FileNotFound { path: load.path.clone(), reason: e.to_string() };
+        let missing =
+            |e: std::io::Error| Error::FileNotFound { path: load.path.clone(), reason: e.to_string() };
         Ok(Source::Server(file.map_err(missing)?))
     }
 

@@ -82,7 +82,9 @@ impl<'a> LineReader<'a> {
 
     fn field(&self, start: usize, at_end: bool) -> Result<(Field, End, usize), Incomplete> {
         match self.enclosed {
-            Some(quote) if self.buffer.get(start) == Some(&quote) => self.enclosed_field(start, quote, at_end),
+            Some(quote) if self.buffer.get(start) == Some(&quote) => {
+                self.enclosed_field(start, quote, at_end)
+            }
             _ => self.plain_field(start, at_end),
         }
     }
@@ -145,7 +147,12 @@ impl<'a> LineReader<'a> {
         if (is_null && value.is_empty()) || word { Field::Null } else { Field::Value(value) }
     }
 
-    fn enclosed_field(&self, start: usize, quote: u8, at_end: bool) -> Result<(Field, End, usize), Incomplete> {
+    fn enclosed_field(
+        &self,
+        start: usize,
+        quote: u8,
+        at_end: bool,
+    ) -> Result<(Field, End, usize), Incomplete> {
         let mut value = Vec::new();
         let mut position = start + 1;
         loop {
@@ -230,7 +237,10 @@ mod tests {
     #[test]
     fn the_default_format() {
         let got = lines(&LoadFormat::default(), b"1\ta\\tb\t\\N\n2\t\tc\\\nd");
-        assert_eq!(got, [vec![value("1"), value("a\tb"), Field::Null], vec![value("2"), value(""), value("c\nd")]]);
+        assert_eq!(
+            got,
+            [vec![value("1"), value("a\tb"), Field::Null], vec![value("2"), value(""), value("c\nd")]]
+        );
     }
 
     #[test]

@@ -13,7 +13,11 @@ pub(super) fn open(table: &MemTable, schema: &SchemaRef, ctx: &ExecContext) -> R
     futures::stream::once(async move { read(&table, &schema, &ctx).await }).boxed()
 }
 
-async fn read(table: &MemTable, schema: &SchemaRef, ctx: &ExecContext) -> Result<arrow::record_batch::RecordBatch> {
+async fn read(
+    table: &MemTable,
+    schema: &SchemaRef,
+    ctx: &ExecContext,
+) -> Result<arrow::record_batch::RecordBatch> {
     let access = &table.access;
     let all = system_tables::read(&access.db, &access.table.name, &ctx.statement).await?;
     let rows = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(all.num_rows()));

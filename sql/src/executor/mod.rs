@@ -125,7 +125,11 @@ pub(crate) async fn prepare(plan: &Plan, mut ctx: ExecContext) -> Result<ExecCon
 }
 
 /// The value of a subquery.
-pub(crate) async fn subquery_value(plan: &PhysicalPlan, kind: SubqueryKind, ctx: &ExecContext) -> Result<Datum> {
+pub(crate) async fn subquery_value(
+    plan: &PhysicalPlan,
+    kind: SubqueryKind,
+    ctx: &ExecContext,
+) -> Result<Datum> {
     let mut rows = builder::open(plan, ctx)?;
     let mut value: Option<Datum> = None;
     while let Some(batch) = rows.next().await {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use rutile_expr::EvalContext;
 use rutile_expr::types::Datum;
 
+use super::ExecContext;
 use super::dml;
 use crate::catalog::model::HandleKind;
-use super::ExecContext;
 use crate::plan::{DmlTarget, InsertValue, UpdatePlan};
 use crate::table::constraint::{self, Slot};
 use crate::table::{Handle, Row, TableWriter, index};

@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 
-use super::ast::{Account, AuthOption, CreateUser, Grant, GrantLevel, ObjectName, Privilege, Revoke, Statement};
+use super::ast::{
+    Account, AuthOption, CreateUser, Grant, GrantLevel, ObjectName, Privilege, Revoke, Statement,
+};
 use super::cursor::Parser;
 use super::lexer::Tok;
 
@@ -90,7 +92,14 @@ impl Parser<'_> {
                 let start = self.tok.start;
                 self.bump();
                 while !matches!(self.tok.kind, Tok::Eof | Tok::Semicolon)
-                    && !self.is_any(&["PASSWORD", "FAILED_LOGIN_ATTEMPTS", "PASSWORD_LOCK_TIME", "ACCOUNT", "COMMENT", "ATTRIBUTE"])
+                    && !self.is_any(&[
+                        "PASSWORD",
+                        "FAILED_LOGIN_ATTEMPTS",
+                        "PASSWORD_LOCK_TIME",
+                        "ACCOUNT",
+                        "COMMENT",
+                        "ATTRIBUTE",
+                    ])
                 {
                     self.bump();
                 }

@@ -22,8 +22,19 @@ impl Parser<'_> {
             return self.create_user(false);
         }
         const UNSUPPORTED: &[&str] = &[
-            "VIEW", "PROCEDURE", "FUNCTION", "EVENT", "SERVER", "TABLESPACE", "INSTANCE", "LOGFILE", "UNDO", "RESOURCE", "ALGORITHM",
-            "DEFINER", "SQL",
+            "VIEW",
+            "PROCEDURE",
+            "FUNCTION",
+            "EVENT",
+            "SERVER",
+            "TABLESPACE",
+            "INSTANCE",
+            "LOGFILE",
+            "UNDO",
+            "RESOURCE",
+            "ALGORITHM",
+            "DEFINER",
+            "SQL",
         ];
         match self.eat_any(UNSUPPORTED) {
             Some("ALGORITHM" | "DEFINER" | "SQL") => self.unsupported("ALTER VIEW"),
@@ -74,14 +85,39 @@ impl Parser<'_> {
 
     fn alter_action(&mut self) -> Result<AlterAction> {
         const PARTITION_VERBS: &[&str] = &[
-            "TRUNCATE", "COALESCE", "REORGANIZE", "EXCHANGE", "REBUILD", "REPAIR", "DISCARD", "IMPORT", "OPTIMIZE", "ANALYZE", "CHECK",
+            "TRUNCATE",
+            "COALESCE",
+            "REORGANIZE",
+            "EXCHANGE",
+            "REBUILD",
+            "REPAIR",
+            "DISCARD",
+            "IMPORT",
+            "OPTIMIZE",
+            "ANALYZE",
+            "CHECK",
         ];
-        if self.is_any(PARTITION_VERBS) || ((self.is_kw("ADD") || self.is_kw("DROP")) && self.next_is("PARTITION")) {
+        if self.is_any(PARTITION_VERBS)
+            || ((self.is_kw("ADD") || self.is_kw("DROP")) && self.next_is("PARTITION"))
+        {
             return Ok(AlterAction::Partition(self.rest()?));
         }
         match self.eat_any(&[
-            "ADD", "DROP", "MODIFY", "CHANGE", "ALTER", "RENAME", "CONVERT", "ORDER", "DISABLE", "ENABLE", "FORCE", "ALGORITHM", "LOCK",
-            "WITH", "WITHOUT",
+            "ADD",
+            "DROP",
+            "MODIFY",
+            "CHANGE",
+            "ALTER",
+            "RENAME",
+            "CONVERT",
+            "ORDER",
+            "DISABLE",
+            "ENABLE",
+            "FORCE",
+            "ALGORITHM",
+            "LOCK",
+            "WITH",
+            "WITHOUT",
         ]) {
             Some("ADD") => self.alter_add(),
             Some("DROP") => self.alter_drop(),
@@ -286,8 +322,18 @@ impl Parser<'_> {
             let if_exists = self.eat_if_exists()?;
             return Ok(Statement::DropRole { if_exists, roles: self.comma_list(Self::account)? });
         }
-        const UNSUPPORTED: &[&str] =
-            &["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "SERVER", "TABLESPACE", "LOGFILE", "UNDO", "RESOURCE", "SPATIAL"];
+        const UNSUPPORTED: &[&str] = &[
+            "PROCEDURE",
+            "FUNCTION",
+            "TRIGGER",
+            "EVENT",
+            "SERVER",
+            "TABLESPACE",
+            "LOGFILE",
+            "UNDO",
+            "RESOURCE",
+            "SPATIAL",
+        ];
         match self.eat_any(UNSUPPORTED) {
             Some(word) => self.unsupported(&format!("DROP {word}")),
             None => Err(self.error()),

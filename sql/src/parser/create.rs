@@ -3,9 +3,9 @@
 use crate::error::Result;
 
 use super::ast::{
-    AlterDatabase, ColumnDef, ColumnOption, CreateDatabase, CreateIndex, CreateSelect, CreateTable, CreateView, DatabaseOptions,
-    Expr, Function, Ident, IndexColumn, IndexDef, IndexKind, IndexOptions, IndexPart, Literal, Reference, ReferenceAction, Statement,
-    TableConstraint, UnaryOp,
+    AlterDatabase, ColumnDef, ColumnOption, CreateDatabase, CreateIndex, CreateSelect, CreateTable,
+    CreateView, DatabaseOptions, Expr, Function, Ident, IndexColumn, IndexDef, IndexKind, IndexOptions,
+    IndexPart, Literal, Reference, ReferenceAction, Statement, TableConstraint, UnaryOp,
 };
 use super::cursor::Parser;
 use super::lexer::Tok;
@@ -43,8 +43,18 @@ impl Parser<'_> {
         if self.eat_kw("VIEW") {
             return self.create_view(or_replace);
         }
-        const UNSUPPORTED: &[&str] =
-            &["PROCEDURE", "FUNCTION", "TRIGGER", "EVENT", "AGGREGATE", "SERVER", "TABLESPACE", "LOGFILE", "UNDO", "RESOURCE"];
+        const UNSUPPORTED: &[&str] = &[
+            "PROCEDURE",
+            "FUNCTION",
+            "TRIGGER",
+            "EVENT",
+            "AGGREGATE",
+            "SERVER",
+            "TABLESPACE",
+            "LOGFILE",
+            "UNDO",
+            "RESOURCE",
+        ];
         match self.eat_any(UNSUPPORTED) {
             Some(word) => self.unsupported(&format!("CREATE {word}")),
             None if self.is_kw("SPATIAL") => self.unsupported("CREATE SPATIAL REFERENCE SYSTEM"),
@@ -70,7 +80,8 @@ impl Parser<'_> {
 
     /// After ALTER DATABASE.
     pub fn alter_database(&mut self) -> Result<Statement> {
-        let options_next = self.is_kw("DEFAULT") || self.is_kw("CHARACTER") || self.is_kw("COLLATE") || self.is_kw("READ");
+        let options_next =
+            self.is_kw("DEFAULT") || self.is_kw("CHARACTER") || self.is_kw("COLLATE") || self.is_kw("READ");
         let name = if self.is_ident() && !(self.is_any(&["CHARSET", "ENCRYPTION"]) || options_next) {
             Some(self.ident()?)
         } else {
@@ -312,7 +323,9 @@ impl Parser<'_> {
             Tok::Word => match self.eat_any(&["NULL", "TRUE", "FALSE"]) {
                 Some("NULL") => Expr::Literal(Literal::Null),
                 Some(word) => Expr::Literal(Literal::Bool(word == "TRUE")),
-                None if self.is_any(&["DATE", "TIME", "TIMESTAMP"]) || self.bytes(self.tok)[0] == b'_' => self.simple_expr()?,
+                None if self.is_any(&["DATE", "TIME", "TIMESTAMP"]) || self.bytes(self.tok)[0] == b'_' => {
+                    self.simple_expr()?
+                }
                 None => self.now_function()?,
             },
             _ => Expr::Literal(self.literal(None)?),
@@ -440,7 +453,10 @@ impl Parser<'_> {
     fn index_def(&mut self, kind: IndexKind, constraint: Option<Ident>) -> Result<IndexDef> {
         let mut options = IndexOptions::default();
         let mut name = None;
-        if !self.is(Tok::LParen) && !self.is_kw("USING") && !(self.is_kw("TYPE") && self.peek().kind == Tok::Word) {
+        if !self.is(Tok::LParen)
+            && !self.is_kw("USING")
+            && !(self.is_kw("TYPE") && self.peek().kind == Tok::Word)
+        {
             name = Some(self.ident()?);
         }
         if self.is_kw("USING") || self.is_kw("TYPE") {
@@ -478,7 +494,13 @@ impl Parser<'_> {
     pub fn index_options(&mut self, options: &mut IndexOptions) -> Result<()> {
         loop {
             match self.eat_any(&[
-                "USING", "TYPE", "COMMENT", "VISIBLE", "INVISIBLE", "KEY_BLOCK_SIZE", "ENGINE_ATTRIBUTE",
+                "USING",
+                "TYPE",
+                "COMMENT",
+                "VISIBLE",
+                "INVISIBLE",
+                "KEY_BLOCK_SIZE",
+                "ENGINE_ATTRIBUTE",
                 "SECONDARY_ENGINE_ATTRIBUTE",
             ]) {
                 Some("USING" | "TYPE") => options.using = Some(self.upper_word()?),
@@ -522,7 +544,10 @@ impl Parser<'_> {
         let columns = self.paren_list(Self::index_column)?;
         self.index_options(&mut options)?;
         self.algorithm_and_lock()?;
-        Ok(Statement::CreateIndex(CreateIndex { table, index: IndexDef { kind, name: Some(name), columns, options } }))
+        Ok(Statement::CreateIndex(CreateIndex {
+            table,
+            index: IndexDef { kind, name: Some(name), columns, options },
+        }))
     }
 
     /// `ALGORITHM = …` and `LOCK = …` after CREATE and DROP INDEX.

@@ -350,8 +350,10 @@ impl<'a> Parser<'a> {
     pub fn bits_of(&self, token: Token) -> Vec<u8> {
         let bytes = self.bytes(token);
         let digits = if token.kind == Tok::BitStr { &bytes[2..bytes.len() - 1] } else { &bytes[2..] };
-        let mut out: Vec<u8> =
-            digits.rchunks(8).map(|chunk| chunk.iter().fold(0, |byte, digit| byte << 1 | (digit - b'0'))).collect();
+        let mut out: Vec<u8> = digits
+            .rchunks(8)
+            .map(|chunk| chunk.iter().fold(0, |byte, digit| byte << 1 | (digit - b'0')))
+            .collect();
         out.reverse();
         out
     }
@@ -363,7 +365,8 @@ impl<'a> Parser<'a> {
             Tok::Int => std::str::from_utf8(self.bytes(self.tok)).ok().and_then(|text| text.parse().ok()),
             Tok::HexNum | Tok::HexStr => {
                 let bytes = self.hex_of(self.tok);
-                (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+                (bytes.len() <= 8)
+                    .then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
             }
             _ => None,
         };

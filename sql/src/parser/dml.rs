@@ -3,8 +3,8 @@
 use crate::error::Result;
 
 use super::ast::{
-    Assignment, ColumnName, Delete, Expr, Ident, Insert, InsertSource, LoadConflict, LoadData, LoadFormat, LoadTarget, ObjectName,
-    Priority, Statement, Update, With,
+    Assignment, ColumnName, Delete, Expr, Ident, Insert, InsertSource, LoadConflict, LoadData, LoadFormat,
+    LoadTarget, ObjectName, Priority, Statement, Update, With,
 };
 use super::cursor::Parser;
 use super::lexer::Tok;
@@ -111,7 +111,16 @@ impl Parser<'_> {
         let where_ = if self.eat_kw("WHERE") { Some(self.expr()?) } else { None };
         let order_by = self.order_by()?;
         let limit = self.delete_limit()?;
-        Ok(Statement::Update(Box::new(Update { with, ignore, low_priority, from, assignments, where_, order_by, limit })))
+        Ok(Statement::Update(Box::new(Update {
+            with,
+            ignore,
+            low_priority,
+            from,
+            assignments,
+            where_,
+            order_by,
+            limit,
+        })))
     }
 
     /// `LIMIT n`, without an offset.

@@ -81,7 +81,9 @@ impl Parser<'_> {
                 return Err(Error::TooDeep);
             }
             left = match infix {
-                Infix::Binary(op @ (BinaryOp::And | BinaryOp::Or), power) => self.logic_chain(left, op, power)?,
+                Infix::Binary(op @ (BinaryOp::And | BinaryOp::Or), power) => {
+                    self.logic_chain(left, op, power)?
+                }
                 Infix::Binary(op, power) => self.binary(left, op, power)?,
                 Infix::Predicate(_) => self.predicate(left)?,
             };
@@ -138,7 +140,8 @@ impl Parser<'_> {
             }
             b'N' if is("NOT") => {
                 let next = self.peek();
-                let found = ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE"].iter().any(|word| self.token_is(next, word));
+                let found =
+                    ["IN", "LIKE", "BETWEEN", "REGEXP", "RLIKE"].iter().any(|word| self.token_is(next, word));
                 if !found {
                     return None;
                 }
@@ -235,7 +238,8 @@ impl Parser<'_> {
             }
             "LIKE" => {
                 let pattern = Box::new(self.expr_prec(prec::SIMPLE)?);
-                let escape = if self.eat_kw("ESCAPE") { Some(Box::new(self.expr_prec(prec::SIMPLE)?)) } else { None };
+                let escape =
+                    if self.eat_kw("ESCAPE") { Some(Box::new(self.expr_prec(prec::SIMPLE)?)) } else { None };
                 Ok(Expr::Like { expr, pattern, escape, negated })
             }
             "REGEXP" | "RLIKE" => {
@@ -391,7 +395,8 @@ impl Parser<'_> {
     #[inline(never)]
     fn word_primary(&mut self) -> Result<Expr> {
         let word = self.bytes(self.tok);
-        if word[0] == b'_' && matches!(self.peek().kind, Tok::Str | Tok::HexStr | Tok::HexNum | Tok::BitStr | Tok::BitNum)
+        if word[0] == b'_'
+            && matches!(self.peek().kind, Tok::Str | Tok::HexStr | Tok::HexNum | Tok::BitStr | Tok::BitNum)
         {
             let name = String::from_utf8_lossy(&word[1..]).to_lowercase();
             if super::types::is_charset(&name) {
@@ -416,7 +421,9 @@ impl Parser<'_> {
             b'F' if is("FALSE") => self.constant(Literal::Bool(false)),
             b'D' if is("DATE") && self.peek().kind == Tok::Str => self.temporal(TemporalKind::Date)?,
             b'T' if is("TIME") && self.peek().kind == Tok::Str => self.temporal(TemporalKind::Time)?,
-            b'T' if is("TIMESTAMP") && self.peek().kind == Tok::Str => self.temporal(TemporalKind::Timestamp)?,
+            b'T' if is("TIMESTAMP") && self.peek().kind == Tok::Str => {
+                self.temporal(TemporalKind::Timestamp)?
+            }
             b'C' if is("CASE") => self.case()?,
             b'E' if is("EXISTS") => {
                 self.bump();
@@ -528,9 +535,15 @@ impl Parser<'_> {
         self.bump();
         let word = self.ident_any()?.to_ascii_lowercase();
         let expr = match (word.as_str(), self.tok.kind) {
-            ("d", Tok::Str) => Expr::Literal(Literal::Temporal { kind: TemporalKind::Date, value: self.string()? }),
-            ("t", Tok::Str) => Expr::Literal(Literal::Temporal { kind: TemporalKind::Time, value: self.string()? }),
-            ("ts", Tok::Str) => Expr::Literal(Literal::Temporal { kind: TemporalKind::Timestamp, value: self.string()? }),
+            ("d", Tok::Str) => {
+                Expr::Literal(Literal::Temporal { kind: TemporalKind::Date, value: self.string()? })
+            }
+            ("t", Tok::Str) => {
+                Expr::Literal(Literal::Temporal { kind: TemporalKind::Time, value: self.string()? })
+            }
+            ("ts", Tok::Str) => {
+                Expr::Literal(Literal::Temporal { kind: TemporalKind::Timestamp, value: self.string()? })
+            }
             _ => self.expr()?,
         };
         self.expect(Tok::RBrace)?;

@@ -65,7 +65,12 @@ impl Parser<'_> {
         let JoinOperator { kind, natural } = operator;
         let mut right = self.table_factor()?;
         if natural {
-            return Ok(TableRef::Join(Box::new(Join { kind, left, right, constraint: JoinConstraint::Natural })));
+            return Ok(TableRef::Join(Box::new(Join {
+                kind,
+                left,
+                right,
+                constraint: JoinConstraint::Natural,
+            })));
         }
         loop {
             if self.eat_kw("ON") {
@@ -78,7 +83,9 @@ impl Parser<'_> {
             }
             match self.join_operator()? {
                 Some(inner) => right = self.nested(|p| p.join_rest(right, inner))?,
-                None if matches!(kind, JoinKind::Inner | JoinKind::Straight) => return Ok(cross_join(left, right, kind)),
+                None if matches!(kind, JoinKind::Inner | JoinKind::Straight) => {
+                    return Ok(cross_join(left, right, kind));
+                }
                 None => return Err(self.error()),
             }
         }

@@ -3,8 +3,8 @@
 use crate::error::Result;
 
 use super::ast::{
-    DataType, Expr, Frame, FrameBound, FrameUnit, Function, Ident, Literal, MatchMode, OrderItem, Over, TrimSide, TypeName,
-    Window,
+    DataType, Expr, Frame, FrameBound, FrameUnit, Function, Ident, Literal, MatchMode, OrderItem, Over,
+    TrimSide, TypeName, Window,
 };
 use super::cursor::Parser;
 use super::keywords::is_reserved;
@@ -12,16 +12,49 @@ use super::lexer::{Tok, Token};
 
 /// Reserved words that are functions before a parenthesis.
 const RESERVED_FUNCTIONS: &[&str] = &[
-    "CUME_DIST", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "DATABASE", "DENSE_RANK",
-    "FIRST_VALUE", "GROUPING", "IF", "INSERT", "LAG", "LAST_VALUE", "LEAD", "LEFT", "LOCALTIME", "LOCALTIMESTAMP", "MOD",
-    "NTH_VALUE", "NTILE", "PERCENT_RANK", "RANK", "REPEAT", "REPLACE", "RIGHT", "ROW_NUMBER", "SCHEMA", "UTC_DATE",
-    "UTC_TIME", "UTC_TIMESTAMP",
+    "CUME_DIST",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_USER",
+    "DATABASE",
+    "DENSE_RANK",
+    "FIRST_VALUE",
+    "GROUPING",
+    "IF",
+    "INSERT",
+    "LAG",
+    "LAST_VALUE",
+    "LEAD",
+    "LEFT",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "MOD",
+    "NTH_VALUE",
+    "NTILE",
+    "PERCENT_RANK",
+    "RANK",
+    "REPEAT",
+    "REPLACE",
+    "RIGHT",
+    "ROW_NUMBER",
+    "SCHEMA",
+    "UTC_DATE",
+    "UTC_TIME",
+    "UTC_TIMESTAMP",
 ];
 
 /// Functions that are called without parentheses too.
 const BARE_FUNCTIONS: &[&str] = &[
-    "CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "CURRENT_USER", "LOCALTIME", "LOCALTIMESTAMP", "UTC_DATE",
-    "UTC_TIME", "UTC_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_USER",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "UTC_DATE",
+    "UTC_TIME",
+    "UTC_TIMESTAMP",
 ];
 
 impl Parser<'_> {
@@ -240,7 +273,9 @@ impl Parser<'_> {
     #[inline(never)]
     pub fn call(&mut self, schema: Option<Ident>, name: Ident) -> Result<Expr> {
         self.expect(Tok::LParen)?;
-        let Expr::Function(mut call) = Function::call(name, Vec::new()) else { unreachable!("call() makes a function") };
+        let Expr::Function(mut call) = Function::call(name, Vec::new()) else {
+            unreachable!("call() makes a function")
+        };
         call.schema = schema;
         if self.is(Tok::Star) && call.name.eq_ignore_ascii_case("COUNT") {
             self.bump();
@@ -372,7 +407,16 @@ impl Parser<'_> {
         use TypeName as T;
         let allowed = matches!(
             ty.name,
-            T::Binary | T::Char | T::Date | T::Time | T::DateTime | T::Decimal | T::Double | T::Float | T::Json | T::Year
+            T::Binary
+                | T::Char
+                | T::Date
+                | T::Time
+                | T::DateTime
+                | T::Decimal
+                | T::Double
+                | T::Float
+                | T::Json
+                | T::Year
                 | T::Geometry(_)
         );
         if allowed { Ok(ty) } else { Err(self.error_at(at)) }

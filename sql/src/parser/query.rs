@@ -3,8 +3,8 @@
 use crate::error::{Error, Result};
 
 use super::ast::{
-    Cte, Expr, Ident, IntoClause, Limit, Literal, LockStrength, LockWait, Locking, ObjectName, Query, Select, SelectItem, SetExpr,
-    SetOp, UnaryOp, With,
+    Cte, Expr, Ident, IntoClause, Limit, Literal, LockStrength, LockWait, Locking, ObjectName, Query, Select,
+    SelectItem, SetExpr, SetOp, UnaryOp, With,
 };
 use super::cursor::Parser;
 use super::lexer::{Tok, Token};
@@ -93,7 +93,11 @@ impl Parser<'_> {
                 query.locking.push(Locking { strength, of, wait });
             } else if self.is_kw("LOCK") {
                 self.expect_kws(&["LOCK", "IN", "SHARE", "MODE"])?;
-                query.locking.push(Locking { strength: LockStrength::Share, of: Vec::new(), wait: LockWait::Wait });
+                query.locking.push(Locking {
+                    strength: LockStrength::Share,
+                    of: Vec::new(),
+                    wait: LockWait::Wait,
+                });
             } else {
                 return Ok(());
             }
@@ -206,8 +210,16 @@ impl Parser<'_> {
 
     fn select_options(&mut self, select: &mut Select) -> Result<()> {
         const OPTIONS: &[&str] = &[
-            "ALL", "DISTINCT", "DISTINCTROW", "HIGH_PRIORITY", "STRAIGHT_JOIN", "SQL_SMALL_RESULT", "SQL_BIG_RESULT",
-            "SQL_BUFFER_RESULT", "SQL_NO_CACHE", "SQL_CALC_FOUND_ROWS",
+            "ALL",
+            "DISTINCT",
+            "DISTINCTROW",
+            "HIGH_PRIORITY",
+            "STRAIGHT_JOIN",
+            "SQL_SMALL_RESULT",
+            "SQL_BIG_RESULT",
+            "SQL_BUFFER_RESULT",
+            "SQL_NO_CACHE",
+            "SQL_CALC_FOUND_ROWS",
         ];
         let mut all = false;
         while self.is(Tok::Word) {
@@ -283,12 +295,16 @@ impl Parser<'_> {
         let mut title = match expr {
             Expr::Column(column) => return column.name.clone(),
             Expr::Literal(Literal::Null) => return "NULL".into(),
-            Expr::Literal(Literal::Bool(value)) => return if *value { "TRUE".into() } else { "FALSE".into() },
+            Expr::Literal(Literal::Bool(value)) => {
+                return if *value { "TRUE".into() } else { "FALSE".into() };
+            }
             Expr::Literal(Literal::Str { .. }) => {
                 // Of `'a' 'b'` only the first piece.
                 self.first_string(start).trim_start().to_string()
             }
-            Expr::Literal(Literal::Int(_) | Literal::Decimal(_) | Literal::Float(_)) => self.strip_parens(start, end),
+            Expr::Literal(Literal::Int(_) | Literal::Decimal(_) | Literal::Float(_)) => {
+                self.strip_parens(start, end)
+            }
             Expr::Unary { op: UnaryOp::Plus, expr } if matches!(**expr, Expr::Literal(_)) => {
                 let text = &self.src[start..end];
                 let skip = text.iter().position(|byte| *byte == b'+').map_or(0, |at| at + 1);

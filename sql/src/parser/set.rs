@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 
-use super::ast::{Account, Expr, Isolation, Literal, SetItem, SetPassword, SetRole, SetTransaction, Statement, VarScope};
+use super::ast::{
+    Account, Expr, Isolation, Literal, SetItem, SetPassword, SetRole, SetTransaction, Statement, VarScope,
+};
 use super::cursor::Parser;
 use super::lexer::Tok;
 
@@ -96,7 +98,9 @@ impl Parser<'_> {
     /// A value: an expression, DEFAULT, or a bare word that is taken as a string.
     fn set_value(&mut self) -> Result<Option<Expr>> {
         let next = self.peek().kind;
-        if matches!(self.tok.kind, Tok::Word | Tok::QuotedIdent) && matches!(next, Tok::Comma | Tok::Semicolon | Tok::Eof) {
+        if matches!(self.tok.kind, Tok::Word | Tok::QuotedIdent)
+            && matches!(next, Tok::Comma | Tok::Semicolon | Tok::Eof)
+        {
             if self.eat_kw("DEFAULT") {
                 return Ok(None);
             }

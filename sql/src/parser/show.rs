@@ -31,18 +31,32 @@ impl Parser<'_> {
         let extended = self.eat_kw("EXTENDED");
         let full = self.eat_kw("FULL");
         if full || extended {
-            return match self.eat_any(&["TABLES", "COLUMNS", "FIELDS", "PROCESSLIST", "INDEX", "INDEXES", "KEYS"]) {
+            return match self.eat_any(&[
+                "TABLES",
+                "COLUMNS",
+                "FIELDS",
+                "PROCESSLIST",
+                "INDEX",
+                "INDEXES",
+                "KEYS",
+            ]) {
                 Some("TABLES") => Ok(ShowWhat::Tables { full, extended, schema: self.from_schema()? }),
                 Some("PROCESSLIST") if !extended => Ok(ShowWhat::ProcessList { full }),
                 Some("INDEX" | "INDEXES" | "KEYS") if !full => {
                     Ok(ShowWhat::Index { extended, table: self.from_table()? })
                 }
-                Some("COLUMNS" | "FIELDS") => Ok(ShowWhat::Columns { full, extended, table: self.from_table()? }),
+                Some("COLUMNS" | "FIELDS") => {
+                    Ok(ShowWhat::Columns { full, extended, table: self.from_table()? })
+                }
                 _ => Err(self.error()),
             };
         }
         if let Some(scope) = self.eat_any(&["GLOBAL", "SESSION", "LOCAL"]) {
-            let scope = Some(if scope == "GLOBAL" { super::ast::VarScope::Global } else { super::ast::VarScope::Session });
+            let scope = Some(if scope == "GLOBAL" {
+                super::ast::VarScope::Global
+            } else {
+                super::ast::VarScope::Session
+            });
             return match self.eat_any(&["VARIABLES", "STATUS"]) {
                 Some("VARIABLES") => Ok(ShowWhat::Variables { scope }),
                 Some(_) => Ok(ShowWhat::Status { scope }),
@@ -82,7 +96,9 @@ impl Parser<'_> {
                 self.expect_kw("TABLES")?;
                 ShowWhat::OpenTables { schema: self.from_schema()? }
             }
-            "COLUMNS" | "FIELDS" => ShowWhat::Columns { full: false, extended: false, table: self.from_table()? },
+            "COLUMNS" | "FIELDS" => {
+                ShowWhat::Columns { full: false, extended: false, table: self.from_table()? }
+            }
             "INDEX" | "INDEXES" | "KEYS" => ShowWhat::Index { extended: false, table: self.from_table()? },
             "CREATE" => return self.show_create(),
             "VARIABLES" => ShowWhat::Variables { scope: None },
@@ -216,8 +232,7 @@ impl Parser<'_> {
     /// EXPLAIN and DESCRIBE.
     pub fn explain(&mut self) -> Result<Statement> {
         self.bump();
-        let mut explain =
-            Explain { analyze: false, format: None, target: ExplainTarget::Connection(0) };
+        let mut explain = Explain { analyze: false, format: None, target: ExplainTarget::Connection(0) };
         if self.eat_kw("ANALYZE") {
             explain.analyze = true;
         } else if self.eat_kw("EXTENDED") || self.eat_kw("PARTITIONS") {

@@ -102,8 +102,10 @@ impl Parser<'_> {
                 self.bump();
                 Ok(Statement::Shutdown)
             }
-            "CALL" | "HANDLER" | "XA" | "INSTALL" | "UNINSTALL" | "CHANGE" | "RESET" | "STOP" | "PURGE" | "BINLOG" | "CACHE"
-            | "CLONE" | "IMPORT" | "SIGNAL" | "RESIGNAL" | "GET" | "RESTART" => self.unsupported(word),
+            "CALL" | "HANDLER" | "XA" | "INSTALL" | "UNINSTALL" | "CHANGE" | "RESET" | "STOP" | "PURGE"
+            | "BINLOG" | "CACHE" | "CLONE" | "IMPORT" | "SIGNAL" | "RESIGNAL" | "GET" | "RESTART" => {
+                self.unsupported(word)
+            }
             _ => Err(self.error()),
         }
     }

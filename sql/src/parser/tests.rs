@@ -45,7 +45,9 @@ fn shape(sql: &str) -> String {
             Expr::Unary { op, expr } => format!("({op:?} {})", show(expr)),
             Expr::Binary { op, left, right } => format!("({op:?} {} {})", show(left), show(right)),
             Expr::Like { expr, pattern, .. } => format!("(Like {} {})", show(expr), show(pattern)),
-            Expr::Between { expr, low, high, .. } => format!("(Between {} {} {})", show(expr), show(low), show(high)),
+            Expr::Between { expr, low, high, .. } => {
+                format!("(Between {} {} {})", show(expr), show(low), show(high))
+            }
             Expr::IsNull { expr, .. } => format!("(IsNull {})", show(expr)),
             Expr::InList { expr, list, .. } => {
                 format!("(In {} {})", show(expr), list.iter().map(show).collect::<Vec<_>>().join(" "))
@@ -121,8 +123,24 @@ fn titles(sql: &str) -> Vec<String> {
 #[test]
 fn titles_are_the_source_text() {
     assert_eq!(
-        titles("SELECT 'a' 'b', _utf8mb4'abc', TRUE, (1), -1, x'41', t.c, @@version, 1 +  2 /* c */ , count( * ), (  1 + 1 ), +1, Null"),
-        ["a", "abc", "TRUE", "1", "-1", "x'41'", "c", "@@version", "1 +  2", "count( * )", "(  1 + 1 )", "1", "NULL"],
+        titles(
+            "SELECT 'a' 'b', _utf8mb4'abc', TRUE, (1), -1, x'41', t.c, @@version, 1 +  2 /* c */ , count( * ), (  1 + 1 ), +1, Null"
+        ),
+        [
+            "a",
+            "abc",
+            "TRUE",
+            "1",
+            "-1",
+            "x'41'",
+            "c",
+            "@@version",
+            "1 +  2",
+            "count( * )",
+            "(  1 + 1 )",
+            "1",
+            "NULL"
+        ],
     );
 }
 
@@ -161,7 +179,9 @@ fn version_comments() {
 /// Nesting is refused before the stack ends, also the one of a worker thread; long chains of AND and OR are not.
 #[test]
 fn depth_is_limited() {
-    for (open, close) in [("(", ")"), ("-", ""), ("ABS(", ")"), ("(SELECT ", ")"), ("CASE WHEN ", " THEN 1 END")] {
+    for (open, close) in
+        [("(", ")"), ("-", ""), ("ABS(", ")"), ("(SELECT ", ")"), ("CASE WHEN ", " THEN 1 END")]
+    {
         let sql = format!("SELECT {}1{}", open.repeat(20_000), close.repeat(20_000));
         assert_eq!(parse(&sql), Err(Error::TooDeep), "{open}");
     }

@@ -8,10 +8,10 @@ use super::lexer::Tok;
 
 /// Character sets that may stand as an introducer.
 const CHARSETS: &[&str] = &[
-    "armscii8", "ascii", "big5", "binary", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866", "cp932", "dec8",
-    "eucjpms", "euckr", "gb18030", "gb2312", "gbk", "geostd8", "greek", "hebrew", "hp8", "keybcs2", "koi8r", "koi8u",
-    "latin1", "latin2", "latin5", "latin7", "macce", "macroman", "sjis", "swe7", "tis620", "ucs2", "ujis", "utf16",
-    "utf16le", "utf32", "utf8", "utf8mb3", "utf8mb4",
+    "armscii8", "ascii", "big5", "binary", "cp1250", "cp1251", "cp1256", "cp1257", "cp850", "cp852", "cp866",
+    "cp932", "dec8", "eucjpms", "euckr", "gb18030", "gb2312", "gbk", "geostd8", "greek", "hebrew", "hp8",
+    "keybcs2", "koi8r", "koi8u", "latin1", "latin2", "latin5", "latin7", "macce", "macroman", "sjis", "swe7",
+    "tis620", "ucs2", "ujis", "utf16", "utf16le", "utf32", "utf8", "utf8mb3", "utf8mb4",
 ];
 
 /// Whether MySQL has a character set of this name, given in lower case.
@@ -155,7 +155,15 @@ impl Parser<'_> {
         use TypeName as T;
         let is_number = matches!(
             ty.name,
-            T::TinyInt | T::SmallInt | T::MediumInt | T::Int | T::BigInt | T::Decimal | T::Float | T::Double | T::Year
+            T::TinyInt
+                | T::SmallInt
+                | T::MediumInt
+                | T::Int
+                | T::BigInt
+                | T::Decimal
+                | T::Float
+                | T::Double
+                | T::Year
         );
         let is_text = matches!(
             ty.name,

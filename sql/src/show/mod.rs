@@ -44,7 +44,9 @@ async fn rows(what: &ShowWhat, pattern: Option<String>, ctx: &StatementContext) 
     use ShowWhat as W;
     match what {
         W::Databases => Ok(tables::databases(pattern, ctx)),
-        W::Tables { full, schema, .. } => tables::tables(*full, &database_of(schema.as_ref(), ctx)?, pattern, ctx),
+        W::Tables { full, schema, .. } => {
+            tables::tables(*full, &database_of(schema.as_ref(), ctx)?, pattern, ctx)
+        }
         W::TableStatus { schema } => tables::table_status(&database_of(schema.as_ref(), ctx)?, ctx).await,
         W::OpenTables { .. } => Ok(ResultSet::empty("Database Table In_use:n Name_locked:n")),
         W::Columns { full, table, .. } => columns::columns(table, *full, ctx),
@@ -62,7 +64,11 @@ async fn rows(what: &ShowWhat, pattern: Option<String>, ctx: &StatementContext) 
         W::Grants { user, .. } => server::grants(user.as_ref(), ctx),
         W::Engine { name, what } => server::engine(name, what),
         W::CharacterSet | W::Collation | W::Engines | W::Plugins | W::Privileges => Ok(server::list(what)),
-        W::BinaryLogs => Err(Error::Mysql { code: 1381, state: "HY000", message: "You are not using binary logging".into() }),
+        W::BinaryLogs => Err(Error::Mysql {
+            code: 1381,
+            state: "HY000",
+            message: "You are not using binary logging".into(),
+        }),
         W::Triggers { .. }
         | W::Events { .. }
         | W::ProcedureStatus
@@ -104,7 +110,9 @@ fn nothing(what: &ShowWhat) -> ResultSet {
 fn missing_routine(kind: &'static str, name: &ObjectName) -> Error {
     match kind {
         "TRIGGER" => Error::Mysql { code: 1360, state: "HY000", message: "Trigger does not exist".into() },
-        "EVENT" => Error::Mysql { code: 1539, state: "HY000", message: format!("Unknown event '{}'", name.name) },
+        "EVENT" => {
+            Error::Mysql { code: 1539, state: "HY000", message: format!("Unknown event '{}'", name.name) }
+        }
         _ => Error::DoesNotExist { kind, name: name.name.clone() },
     }
 }

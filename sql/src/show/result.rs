@@ -44,7 +44,8 @@ impl ResultSet {
 
     /// Keeps the rows LIKE (on the first column) or WHERE (on any) let through.
     pub fn filtered(self, filter: Option<&ShowFilter>, ctx: &StatementContext) -> Result<Filtered> {
-        let types: Vec<(&str, &FieldType)> = self.columns.iter().map(|(title, ty)| (title.as_str(), ty)).collect();
+        let types: Vec<(&str, &FieldType)> =
+            self.columns.iter().map(|(title, ty)| (title.as_str(), ty)).collect();
         let mut rows = batch(&types, &self.rows)?;
         let Some(filter) = filter else { return Ok(Filtered { columns: self.columns, rows }) };
         let condition = match filter {
@@ -66,7 +67,8 @@ impl ResultSet {
 
     /// All rows.
     pub fn output(self) -> Result<Output> {
-        let types: Vec<(&str, &FieldType)> = self.columns.iter().map(|(title, ty)| (title.as_str(), ty)).collect();
+        let types: Vec<(&str, &FieldType)> =
+            self.columns.iter().map(|(title, ty)| (title.as_str(), ty)).collect();
         let rows = batch(&types, &self.rows)?;
         Filtered { columns: self.columns, rows }.output()
     }

@@ -19,7 +19,12 @@ pub fn pairs(pairs: Vec<(String, String)>) -> ResultSet {
 }
 
 /// Warnings, or only the errors among them, or their number.
-pub fn warnings(count: bool, limit: Option<(u64, u64)>, errors_only: bool, ctx: &StatementContext) -> ResultSet {
+pub fn warnings(
+    count: bool,
+    limit: Option<(u64, u64)>,
+    errors_only: bool,
+    ctx: &StatementContext,
+) -> ResultSet {
     let remarks = ctx.environment.remarks();
     let remarks = remarks.into_iter().filter(|remark| !errors_only || remark.level == Level::Error);
     if count {
@@ -68,7 +73,10 @@ pub fn grants(user: Option<&Account>, ctx: &StatementContext) -> Result<ResultSe
         return Err(Error::not_supported("SHOW GRANTS FOR another account"));
     }
     let columns = vec![(format!("Grants for {name}@{host}"), text(1024))];
-    Ok(ResultSet { columns, rows: ctx.environment.current_grants().into_iter().map(|grant| vec![s(grant)]).collect() })
+    Ok(ResultSet {
+        columns,
+        rows: ctx.environment.current_grants().into_iter().map(|grant| vec![s(grant)]).collect(),
+    })
 }
 
 /// `SHOW ENGINE name STATUS`
@@ -77,7 +85,11 @@ pub fn engine(name: &str, what: &str) -> Result<ResultSet> {
         return Err(Error::UnknownStorageEngine { engine: name.into() });
     }
     let rows = match what {
-        "STATUS" => vec![vec![s("InnoDB"), s(""), s("Rutile keeps its data in a replicated key-value store; see its status port")]],
+        "STATUS" => vec![vec![
+            s("InnoDB"),
+            s(""),
+            s("Rutile keeps its data in a replicated key-value store; see its status port"),
+        ]],
         _ => Vec::new(),
     };
     Ok(ResultSet::empty("Type Name Status").with_rows(rows))
@@ -91,9 +103,12 @@ pub fn list(what: &ShowWhat) -> ResultSet {
             ResultSet::empty("Charset Description Default~collation Maxlen:n").with_rows(rows)
         }
         ShowWhat::Collation => {
-            ResultSet::empty("Collation Charset Id:n Default Compiled Sortlen:n Pad_attribute").with_rows(server::collations())
+            ResultSet::empty("Collation Charset Id:n Default Compiled Sortlen:n Pad_attribute")
+                .with_rows(server::collations())
         }
-        ShowWhat::Engines => ResultSet::empty("Engine Support Comment Transactions XA Savepoints").with_rows(server::engines()),
+        ShowWhat::Engines => {
+            ResultSet::empty("Engine Support Comment Transactions XA Savepoints").with_rows(server::engines())
+        }
         ShowWhat::Plugins => {
             let rows = server::plugins().into_iter().map(|row| pick(&row, &[0, 2, 3, 5, 9])).collect();
             ResultSet::empty("Name Status Type Library License").with_rows(rows)
@@ -113,7 +128,11 @@ fn privileges() -> ResultSet {
         ("Create user", "Server Admin", "To create new users"),
         ("Delete", "Tables", "To delete existing rows"),
         ("Drop", "Databases,Tables", "To drop databases, tables, and views"),
-        ("Grant option", "Databases,Tables,Functions,Procedures", "To give to other users those privileges you possess"),
+        (
+            "Grant option",
+            "Databases,Tables,Functions,Procedures",
+            "To give to other users those privileges you possess",
+        ),
         ("Index", "Tables", "To create or drop indexes"),
         ("Insert", "Tables", "To insert data into tables"),
         ("Process", "Server Admin", "To view the plain text of currently executing queries"),

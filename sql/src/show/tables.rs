@@ -24,7 +24,12 @@ pub fn databases(pattern: Option<String>, ctx: &StatementContext) -> ResultSet {
     ResultSet { columns, rows: ctx.schema.databases().map(|entry| vec![s(&entry.info.name)]).collect() }
 }
 
-pub fn tables(full: bool, database: &str, pattern: Option<String>, ctx: &StatementContext) -> Result<ResultSet> {
+pub fn tables(
+    full: bool,
+    database: &str,
+    pattern: Option<String>,
+    ctx: &StatementContext,
+) -> Result<ResultSet> {
     let entry = ctx.schema.database(database).ok_or_else(|| Error::BadDb { db: database.into() })?;
     let mut columns = vec![(title(format!("Tables_in_{database}"), pattern), text(64))];
     if full {
@@ -49,7 +54,8 @@ pub async fn table_status(database: &str, ctx: &StatementContext) -> Result<Resu
             Some(_) => u(system_tables::next_auto_id(table, ctx).await?.max(1)),
             None => Datum::Null,
         };
-        let options: Vec<String> = table.options.iter().map(|(name, value)| format!("{}={value}", name.to_lowercase())).collect();
+        let options: Vec<String> =
+            table.options.iter().map(|(name, value)| format!("{}={value}", name.to_lowercase())).collect();
         let known = |value: Datum| if system { Datum::Null } else { value };
         rows.push(vec![
             s(&table.name),

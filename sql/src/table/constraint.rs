@@ -59,7 +59,13 @@ fn is_exact(value: &Datum, from: &FieldType, to: &FieldType) -> bool {
 
 /// Applies NOT NULL. `single`: the statement inserts one row, whose NULL is an error in any mode but under IGNORE;
 /// else, where bad values only warn, NULL becomes the type's implicit default.
-pub fn check_null(eval: &EvalContext, value: Datum, slot: Slot<'_>, single: bool, ignore: bool) -> Result<Datum> {
+pub fn check_null(
+    eval: &EvalContext,
+    value: Datum,
+    slot: Slot<'_>,
+    single: bool,
+    ignore: bool,
+) -> Result<Datum> {
     if !value.is_null() || !slot.column.ty.not_null {
         return Ok(value);
     }

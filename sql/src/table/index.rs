@@ -9,11 +9,11 @@
 
 use bytes::Bytes;
 use rutile_client::KeyRange;
+use rutile_expr::EvalContext;
+use rutile_expr::index_key::{self, KeyPart};
 use rutile_expr::row::RowView;
 use rutile_expr::types::format::to_text;
 use rutile_expr::types::{Datum, FieldType};
-use rutile_expr::index_key::{self, KeyPart};
-use rutile_expr::EvalContext;
 use rutile_proto::codec;
 
 use super::constraint::to_storage;
@@ -78,7 +78,8 @@ pub fn handle_of_values(table: &TableInfo, values: &[Datum]) -> Result<Option<Ha
         HandleKind::Int { .. } => Ok(values.first().and_then(Handle::of_datum)),
         HandleKind::Hidden => Ok(None),
         HandleKind::Common => {
-            let primary = table.primary().ok_or_else(|| Error::internal("a clustered table has no primary key"))?;
+            let primary =
+                table.primary().ok_or_else(|| Error::internal("a clustered table has no primary key"))?;
             let mut out = Vec::with_capacity(32);
             for (part, value) in primary.columns.iter().zip(values) {
                 encode_value(&mut out, value, &table.columns[part.offset].ty, part)?;
@@ -94,7 +95,8 @@ pub fn handle_of_row(eval: &EvalContext, table: &TableInfo, row: &[Datum]) -> Re
         HandleKind::Int { offset } => Ok(Handle::of_datum(&row[*offset])),
         HandleKind::Hidden => Ok(None),
         HandleKind::Common => {
-            let primary = table.primary().ok_or_else(|| Error::internal("a clustered table has no primary key"))?;
+            let primary =
+                table.primary().ok_or_else(|| Error::internal("a clustered table has no primary key"))?;
             handle_of_values(table, &stored_values(eval, table, primary, row))
         }
     }
@@ -143,7 +145,8 @@ pub fn entry(
         let at = value.len();
         value.extend_from_slice(&[0, 0]);
         handle.encode(&mut value);
-        let length = u16::try_from(value.len() - at - 2).map_err(|_| Error::internal("a handle is too long"))?;
+        let length =
+            u16::try_from(value.len() - at - 2).map_err(|_| Error::internal("a handle is too long"))?;
         value[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
     let restored = index.columns.iter().filter(|part| is_restored(table, part));

@@ -256,7 +256,13 @@ impl<'a> TableWriter<'a> {
     }
 
     /// Replaces a row by another version of it, which may have another primary key. Only entries that change are touched.
-    pub fn update(&self, old: &[Datum], old_handle: &Handle, new: &[Datum], new_handle: &Handle) -> Result<()> {
+    pub fn update(
+        &self,
+        old: &[Datum],
+        old_handle: &Handle,
+        new: &[Datum],
+        new_handle: &Handle,
+    ) -> Result<()> {
         if old_handle != new_handle {
             self.delete(old, old_handle)?;
             return self.insert(new, new_handle);
@@ -277,7 +283,9 @@ impl<'a> TableWriter<'a> {
                 self.txn.put(entry.key, entry.value)?;
             }
         }
-        Ok(self.txn.put(row::row_key(self.table.id, new_handle), row::encode_row(self.eval, self.table, new)?)?)
+        Ok(self
+            .txn
+            .put(row::row_key(self.table.id, new_handle), row::encode_row(self.eval, self.table, new)?)?)
     }
 
     /// Whether an entry's key stays but the values that it keeps aside change (`'a'` to `'A'`).
@@ -318,7 +326,12 @@ fn index_id_of(key: &[u8]) -> Option<i64> {
 }
 
 /// The error of a commit that found `key` taken: names the entry of the row that has it.
-pub async fn duplicate_of_key(schema: &InfoSchema, client: &Client, eval: &EvalContext, key: &Bytes) -> Error {
+pub async fn duplicate_of_key(
+    schema: &InfoSchema,
+    client: &Client,
+    eval: &EvalContext,
+    key: &Bytes,
+) -> Error {
     let unnamed = || Error::DupEntry { entry: hex::encode(key), key: "?".to_owned() };
     duplicate_in(schema, client, eval, key).await.ok().flatten().unwrap_or_else(unnamed)
 }

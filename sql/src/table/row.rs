@@ -80,8 +80,9 @@ impl Handle {
         match kind {
             HandleKind::Common => Ok(Handle::Common(Bytes::copy_from_slice(bytes))),
             HandleKind::Int { .. } | HandleKind::Hidden => {
-                let bits: [u8; 8] =
-                    bytes.try_into().map_err(|_| Error::internal("a row key has a handle of a wrong length"))?;
+                let bits: [u8; 8] = bytes
+                    .try_into()
+                    .map_err(|_| Error::internal("a row key has a handle of a wrong length"))?;
                 Ok(Handle::Int(u64::from_be_bytes(bits)))
             }
         }
@@ -153,7 +154,12 @@ pub fn encode_row(eval: &EvalContext, table: &TableInfo, row: &[Datum]) -> Resul
 
 /// The row of a key's handle and its value: one datum per column of the table, in the session's time zone. Columns
 /// that the row was written without have what the column's addition said.
-pub fn decode_row(eval: &EvalContext, table: &TableInfo, handle: &Handle, value: &[u8]) -> Result<Vec<Datum>> {
+pub fn decode_row(
+    eval: &EvalContext,
+    table: &TableInfo,
+    handle: &Handle,
+    value: &[u8],
+) -> Result<Vec<Datum>> {
     let int_handle = int_handle(table);
     let stored = RowView::new(value)?;
     let mut row = Vec::with_capacity(table.columns.len());

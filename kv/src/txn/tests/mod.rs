@@ -102,8 +102,7 @@ impl Script {
 
     /// Prewrites and commits.
     pub async fn write(&self, start_ts: u64, commit_ts: u64, mutations: Vec<Mutation>) {
-        let keys: Vec<_> =
-            mutations.iter().map(|m| String::from_utf8(m.key.to_vec()).unwrap()).collect();
+        let keys: Vec<_> = mutations.iter().map(|m| String::from_utf8(m.key.to_vec()).unwrap()).collect();
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         self.prewrite(prewrite_request(start_ts, mutations)).await.unwrap();
         self.commit(start_ts, commit_ts, &keys).await.unwrap();

@@ -18,7 +18,8 @@ use rutile_expr::array::array_of;
 use rutile_expr::types::{Collation, Datum, FieldType, MysqlType};
 
 use super::model::{
-    ColumnDefault, ColumnId, ColumnInfo, DatabaseId, DatabaseInfo, HandleKind, IndexId, SchemaState, TableId, TableInfo, TableKind,
+    ColumnDefault, ColumnId, ColumnInfo, DatabaseId, DatabaseInfo, HandleKind, IndexId, SchemaState, TableId,
+    TableInfo, TableKind,
 };
 use crate::context::StatementContext;
 use crate::{Error, Result};
@@ -45,7 +46,8 @@ fn parse(text: &str) -> Vec<(DatabaseInfo, Vec<Arc<TableInfo>>)> {
     for line in text.lines() {
         if let Some((database, table)) = line.split_once('.').filter(|_| !line.starts_with(' ')) {
             if databases.last().is_none_or(|(info, _)| info.name != database) {
-                let info = DatabaseInfo { id: DatabaseId(next_id), name: database.into(), collation: COLLATION };
+                let info =
+                    DatabaseInfo { id: DatabaseId(next_id), name: database.into(), collation: COLLATION };
                 next_id -= 1;
                 databases.push((info, Vec::new()));
             }
@@ -124,7 +126,11 @@ pub fn text(length: u32) -> FieldType {
 /// All rows of a system table, its columns in the order of definition.
 pub async fn read(database: &str, table: &str, ctx: &StatementContext) -> Result<RecordBatch> {
     let missing = || Error::NoSuchTable { db: database.into(), table: table.into() };
-    let info = ctx.schema.table(database, table).filter(|info| info.kind == TableKind::System).ok_or_else(missing)?;
+    let info = ctx
+        .schema
+        .table(database, table)
+        .filter(|info| info.kind == TableKind::System)
+        .ok_or_else(missing)?;
     let rows = match info.name.as_str() {
         "SCHEMATA" => databases::schemata(ctx),
         "CHARACTER_SETS" => server::character_sets(),
@@ -139,10 +145,13 @@ pub async fn read(database: &str, table: &str, ctx: &StatementContext) -> Result
         "TABLE_CONSTRAINTS" => tables::table_constraints(ctx),
         "PROCESSLIST" => processes::process_list(ctx),
         "USER_PRIVILEGES" => processes::user_privileges(ctx),
-        "global_variables" | "session_variables" | "global_status" | "session_status" => processes::variables(ctx, &info.name),
+        "global_variables" | "session_variables" | "global_status" | "session_status" => {
+            processes::variables(ctx, &info.name)
+        }
         _ => Vec::new(),
     };
-    let types: Vec<(&str, &FieldType)> = info.columns.iter().map(|column| (column.name.as_str(), &column.ty)).collect();
+    let types: Vec<(&str, &FieldType)> =
+        info.columns.iter().map(|column| (column.name.as_str(), &column.ty)).collect();
     batch(&types, &rows)
 }
 

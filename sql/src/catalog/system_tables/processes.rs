@@ -35,14 +35,31 @@ pub fn variables(ctx: &StatementContext, table: &str) -> Vec<Row> {
 /// The session's own account: USAGE, or ALL for one that may do everything.
 pub fn user_privileges(ctx: &StatementContext) -> Vec<Row> {
     const ALL: &[&str] = &[
-        "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "RELOAD", "SHUTDOWN", "PROCESS", "FILE", "REFERENCES", "INDEX",
-        "ALTER", "SHOW DATABASES", "SUPER", "LOCK TABLES", "CREATE USER",
+        "SELECT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+        "CREATE",
+        "DROP",
+        "RELOAD",
+        "SHUTDOWN",
+        "PROCESS",
+        "FILE",
+        "REFERENCES",
+        "INDEX",
+        "ALTER",
+        "SHOW DATABASES",
+        "SUPER",
+        "LOCK TABLES",
+        "CREATE USER",
     ];
     let (user, host) = ctx.environment.current_user();
     let grants = ctx.environment.current_grants();
     let everything = grants.iter().any(|grant| grant.starts_with("GRANT ALL PRIVILEGES ON *.*"));
-    let grantable = if grants.iter().any(|grant| grant.ends_with("WITH GRANT OPTION")) { "YES" } else { "NO" };
+    let grantable =
+        if grants.iter().any(|grant| grant.ends_with("WITH GRANT OPTION")) { "YES" } else { "NO" };
     let privileges = if everything { ALL } else { &["USAGE"] };
-    let row = |privilege: &&str| vec![s(format!("'{user}'@'{host}'")), s(CATALOG), s(*privilege), s(grantable)];
+    let row =
+        |privilege: &&str| vec![s(format!("'{user}'@'{host}'")), s(CATALOG), s(*privilege), s(grantable)];
     privileges.iter().map(row).collect()
 }

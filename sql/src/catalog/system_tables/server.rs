@@ -58,7 +58,10 @@ pub fn collations() -> Vec<Row> {
 }
 
 pub fn collation_applicability() -> Vec<Row> {
-    collations_by_name().into_iter().map(|collation| vec![s(collation.name()), s(collation.charset().name())]).collect()
+    collations_by_name()
+        .into_iter()
+        .map(|collation| vec![s(collation.name()), s(collation.charset().name())])
+        .collect()
 }
 
 pub fn engines() -> Vec<Row> {

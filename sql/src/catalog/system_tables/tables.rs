@@ -18,7 +18,14 @@ pub async fn tables(ctx: &StatementContext) -> Result<Vec<Row>> {
 
 async fn table_row(database: &DatabaseInfo, table: &TableInfo, ctx: &StatementContext) -> Result<Row> {
     if table.kind == TableKind::System {
-        let mut row = vec![s(CATALOG), s(&database.name), s(&table.name), s("SYSTEM VIEW"), Datum::Null, Datum::Int(10)];
+        let mut row = vec![
+            s(CATALOG),
+            s(&database.name),
+            s(&table.name),
+            s("SYSTEM VIEW"),
+            Datum::Null,
+            Datum::Int(10),
+        ];
         row.extend(vec![Datum::Null, u(0), u(0), u(0), u(0), u(0), u(0), Datum::Null]);
         row.push(time_of(crate::catalog::infoschema::now_ms(), ctx));
         row.extend(vec![Datum::Null; 4]);
@@ -29,7 +36,8 @@ async fn table_row(database: &DatabaseInfo, table: &TableInfo, ctx: &StatementCo
         Some(_) => Some(next_auto_id(table, ctx).await?.max(1)),
         None => None,
     };
-    let options: Vec<String> = table.options.iter().map(|(name, value)| format!("{}={value}", name.to_lowercase())).collect();
+    let options: Vec<String> =
+        table.options.iter().map(|(name, value)| format!("{}={value}", name.to_lowercase())).collect();
     Ok(vec![
         s(CATALOG),
         s(&database.name),
