@@ -253,8 +253,7 @@ impl PdClient for GrpcPdClient {
     async fn store_heartbeat(&self, stats: pdpb::StoreStats) -> Result<()> {
         let response = self
             .call(|mut stub, header| {
-                let request =
-                    pdpb::StoreHeartbeatRequest { header: Some(header), stats: Some(stats.clone()) };
+                let request = pdpb::StoreHeartbeatRequest { header: Some(header), stats: Some(stats) };
                 async move { stub.store_heartbeat(request).await }
             })
             .await?;

@@ -207,7 +207,7 @@ impl Registry {
             }
         }
         if !published.is_leader && !ctx.replica_read && !ctx.stale_read {
-            return Err(region_error::not_leader(ctx.region_id, published.leader.clone()));
+            return Err(region_error::not_leader(ctx.region_id, published.leader));
         }
         if ctx.term != 0 && published.term > ctx.term + 1 {
             return Err(region_error::stale_command());
@@ -278,8 +278,8 @@ mod tests {
     }
 
     fn leading(registry: &Registry, region: Arc<metapb::Region>) -> Arc<RegionHandle> {
-        let peer = region.peers[0].clone();
-        let handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer.clone(), (5, 6)));
+        let peer = region.peers[0];
+        let handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer, (5, 6)));
         registry.insert(Arc::clone(&handle));
         registry.publish(&handle, Published { region, term: 6, is_leader: true, leader: Some(peer) });
         handle
@@ -289,7 +289,7 @@ mod tests {
         kvrpcpb::Context {
             region_id: region.id,
             region_epoch: region.region_epoch,
-            peer: Some(region.peers[0].clone()),
+            peer: Some(region.peers[0]),
             ..Default::default()
         }
     }

@@ -75,7 +75,7 @@ fn write_context(ctx: &kvrpcpb::Context, term: u64) -> kvrpcpb::Context {
     kvrpcpb::Context {
         region_id: ctx.region_id,
         region_epoch: ctx.region_epoch,
-        peer: ctx.peer.clone(),
+        peer: ctx.peer,
         term,
         ..kvrpcpb::Context::default()
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rutile_proto::metapb::{Peer, Region};
+use rutile_proto::metapb::Region;
 use rutile_proto::pdpb::{
     self, AskBatchSplitRequest, AskBatchSplitResponse, BatchScanRegionsRequest, BatchScanRegionsResponse,
     ErrorType, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, RegionHeartbeatRequest,
@@ -239,7 +239,7 @@ fn limit(limit: i32) -> usize {
 fn to_region(info: &RegionInfo) -> pdpb::Region {
     pdpb::Region {
         region: Some(info.meta.clone()),
-        leader: Some(info.leader.unwrap_or_else(Peer::default)),
+        leader: Some(info.leader.unwrap_or_default()),
         down_peers: info.down_peers.clone(),
         pending_peers: info.pending_peers.clone(),
         buckets: None,

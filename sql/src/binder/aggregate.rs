@@ -100,10 +100,7 @@ impl Binder<'_> {
             };
             order_by.push(SortKey { expr, desc: item.desc });
         }
-        let separator = match &function.separator {
-            Some(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            None => None,
-        };
+        let separator = function.separator.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         // MIN, MAX and the like see each value once anyway.
         let distinct = function.distinct && !matches!(name.as_str(), "min" | "max" | "bit_and" | "bit_or");
         let ty = self.aggregate_type(rutile_expr::agg::AggregateCall {

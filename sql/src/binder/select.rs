@@ -248,7 +248,7 @@ impl Binder<'_> {
             for apply in before {
                 plan = self.apply(plan, apply)?;
             }
-            let levels = rollup.then(|| group.len());
+            let levels = rollup.then_some(group.len());
             plan = self.aggregate(plan, group, aggregates, &mut items, &mut having, &mut order, &applies)?;
             if let (Some(levels), LogicalPlan::Aggregate(aggregate)) = (levels, &plan) {
                 let (rolled, keys) = self.roll_up(aggregate.clone(), levels)?;

@@ -48,11 +48,7 @@ impl Binder<'_> {
                 let (precision, scale) = (ty.length.unwrap_or(10), ty.decimals.unwrap_or(0));
                 if precision > 65 {
                     let max = 65;
-                    return Err(Error::TooBigPrecision {
-                        precision: precision.into(),
-                        column: "".into(),
-                        max,
-                    });
+                    return Err(Error::TooBigPrecision { precision, column: "".into(), max });
                 }
                 FieldType::decimal(if precision == 0 { 10 } else { precision as u32 }, scale as u8)
             }

@@ -47,10 +47,10 @@ pub fn data_type(ty: &FieldType) -> &'static str {
 pub fn column_type(ty: &FieldType) -> String {
     let mut text = data_type(ty).to_string();
     match ty.tp {
-        MysqlType::Tiny | MysqlType::Short | MysqlType::Int24 | MysqlType::Long | MysqlType::LongLong => {
-            if ty.zerofill || (ty.tp == MysqlType::Tiny && ty.flen == 1 && !ty.unsigned) {
-                text.push_str(&format!("({})", ty.flen));
-            }
+        MysqlType::Tiny | MysqlType::Short | MysqlType::Int24 | MysqlType::Long | MysqlType::LongLong
+            if (ty.zerofill || (ty.tp == MysqlType::Tiny && ty.flen == 1 && !ty.unsigned)) =>
+        {
+            text.push_str(&format!("({})", ty.flen));
         }
         MysqlType::Decimal => text.push_str(&format!("({},{})", ty.flen, ty.decimals)),
         MysqlType::Float | MysqlType::Double if ty.decimals != NOT_FIXED_DECIMALS => {

@@ -283,10 +283,11 @@ impl Parser<'_> {
             return Ok(Expr::InSubquery { expr, query, negated });
         }
         let mut list = self.paren_list(Self::expr)?;
-        if list.len() == 1 && matches!(list[0], Expr::Subquery(_)) {
-            if let Some(Expr::Subquery(query)) = list.pop() {
-                return Ok(Expr::InSubquery { expr, query, negated });
-            }
+        if list.len() == 1
+            && matches!(list[0], Expr::Subquery(_))
+            && let Some(Expr::Subquery(query)) = list.pop()
+        {
+            return Ok(Expr::InSubquery { expr, query, negated });
         }
         Ok(Expr::InList { expr, list, negated })
     }

@@ -230,10 +230,8 @@ impl Conn {
             false => StatusFlags::SERVER_STATUS_CURSOR_EXISTS,
         });
         write_end(&mut self.io, self.capabilities, &ok);
-        if !exhausted {
-            if let Some(state) = self.statements.get_mut(&id) {
-                state.cursor = Some(cursor);
-            }
+        if !exhausted && let Some(state) = self.statements.get_mut(&id) {
+            state.cursor = Some(cursor);
         }
         Ok(())
     }

@@ -162,10 +162,11 @@ impl Session {
         };
         let in_transaction = self.open.is_some();
         let prepared = self.prepared.get(id, "mysqld_stmt_execute")?;
-        if let Some((key, plan)) = &prepared.plan {
-            if key.holds(ctx, in_transaction) && plan.accepts(&ctx.eval.params) {
-                return Ok(Arc::clone(plan));
-            }
+        if let Some((key, plan)) = &prepared.plan
+            && key.holds(ctx, in_transaction)
+            && plan.accepts(&ctx.eval.params)
+        {
+            return Ok(Arc::clone(plan));
         }
         let plan = Arc::new(super::glue::plan(statement, prepared.params, ctx)?);
         prepared.plan = plan.cacheable.then(|| (PlanKey::of(ctx, in_transaction), Arc::clone(&plan)));
@@ -174,13 +175,12 @@ impl Session {
 
     /// A statement ran to its end: makes a lone one durable.
     pub(super) async fn end_execution(&mut self, ctx: &StatementContext) -> Result<()> {
-        if !ctx.txn.is_explicit() {
-            if let Some(txn) = ctx.txn.begun_transaction() {
-                if let Err(error) = Box::pin(txn.commit()).await {
-                    let client = &self.instance.client;
-                    return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval).await);
-                }
-            }
+        if !ctx.txn.is_explicit()
+            && let Some(txn) = ctx.txn.begun_transaction()
+            && let Err(error) = Box::pin(txn.commit()).await
+        {
+            let client = &self.instance.client;
+            return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval).await);
         }
         if ctx.effects.generated_id() != 0 {
             let id = ctx.effects.generated_id();
@@ -209,10 +209,10 @@ impl Session {
             }
         } else if let Some(txn) = ctx.txn.begun_transaction() {
             // A commit whose result is unknown must not be rolled back.
-            if *error != Error::ResultUndetermined {
-                if let Err(error) = txn.rollback().await {
-                    tracing::debug!(%error, "rollback of a failed statement");
-                }
+            if *error != Error::ResultUndetermined
+                && let Err(error) = txn.rollback().await
+            {
+                tracing::debug!(%error, "rollback of a failed statement");
             }
         }
     }

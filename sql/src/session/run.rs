@@ -128,13 +128,13 @@ impl Session {
             return Err(Error::ReadOnlyTransaction);
         }
         crate::ddl::execute(statement, ctx, &self.instance.catalog).await?;
-        if let Statement::DropDatabase(drop) = statement {
-            if self.database.as_ref().is_some_and(|current| current.eq_ignore_ascii_case(&drop.name)) {
-                self.database = None;
-                self.connection.set_database(None);
-                self.describe_connection();
-                self.state_changes.push(StateChange::Schema(String::new()));
-            }
+        if let Statement::DropDatabase(drop) = statement
+            && self.database.as_ref().is_some_and(|current| current.eq_ignore_ascii_case(&drop.name))
+        {
+            self.database = None;
+            self.connection.set_database(None);
+            self.describe_connection();
+            self.state_changes.push(StateChange::Schema(String::new()));
         }
         let affected_rows = ctx.effects.affected_rows();
         Ok(QueryResult::Ok(OkInfo { affected_rows, info: ctx.effects.info(), ..self.ok() }))

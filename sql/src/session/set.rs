@@ -200,10 +200,10 @@ impl Session {
 
     /// The value of an expression that sees no table.
     pub(super) fn constant(&self, expr: &Expr, ctx: &StatementContext) -> Result<(Datum, FieldType)> {
-        if let Expr::Literal(literal) = expr {
-            if let Some(simple) = simple_literal(literal, ctx.eval.connection_collation) {
-                return Ok(simple);
-            }
+        if let Expr::Literal(literal) = expr
+            && let Some(simple) = simple_literal(literal, ctx.eval.connection_collation)
+        {
+            return Ok(simple);
         }
         let bound = bind_constant(expr, BindContext { statement: ctx, param_types: &[] })?;
         Ok((bound.eval_scalar(&ctx.eval)?, bound.field_type().clone()))

@@ -29,7 +29,7 @@ pub fn extreme(mut plan: LogicalPlan, eval: &EvalContext) -> LogicalPlan {
         let keys = vec![SortKey { expr: column.clone(), desc: call.name == "max" }];
         let sort = LogicalPlan::Sort { input: Box::new(LogicalPlan::Scan(scan)), keys };
         let limit = LimitClause { offset: None, count: Some(Expr::int(1)) };
-        aggregate.input = Box::new(LogicalPlan::Limit { input: Box::new(sort), limit });
+        *aggregate.input = LogicalPlan::Limit { input: Box::new(sort), limit };
     }
     plan
 }
