@@ -254,36 +254,35 @@ impl StoreLoop {
         self.mark(region_id);
     }
 
-    /// The original region shrinks first: until then it serves the whole range; then the new ones begin.
+    /// The new regions of this thread are registered first, so that every key has a region at all times; they serve nothing before
+    /// this thread's next round, when the original has published its smaller range.
     fn on_split(
         &mut self,
         region_id: u64,
         regions: Vec<Arc<metapb::Region>>,
         callback: Option<SplitCallback>,
     ) {
-        let Some(peer) = self.peers.get_mut(&region_id) else { return };
-        let campaign = peer.is_leader();
+        let Some(campaign) = self.peers.get(&region_id).map(Peer::is_leader) else { return };
         let (original, pieces) = regions.split_last().expect("a split has at least the original region");
+        let threads = self.ctx.stores.len() as u64;
+        let (own, others): (Vec<_>, Vec<_>) =
+            pieces.iter().cloned().partition(|piece| (piece.id % threads) as usize == self.index);
+        for piece in own {
+            self.create(piece, campaign);
+        }
         let event = RegionEvent::Split { region_id, regions: regions.clone() };
         let ctx = Arc::clone(&self.ctx);
-        ctx.tell_then(&event, || peer.on_split(&ctx, Arc::clone(original)));
+        if let Some(peer) = self.peers.get_mut(&region_id) {
+            ctx.tell_then(&event, || peer.on_split(&ctx, Arc::clone(original)));
+        }
         tracing::info!(region_id, pieces = regions.len(), "region split");
         metrics::SPLITS.inc();
         let done =
             Arc::new(Done { regions: regions.clone(), callback: parking_lot::Mutex::new(callback), ctx });
-        for piece in pieces {
-            let owner = (piece.id % self.ctx.stores.len() as u64) as usize;
-            if owner == self.index {
-                self.create(Arc::clone(piece), campaign);
-            } else {
-                let done = Arc::clone(&done);
-                let create = StoreMsg::Create {
-                    region: Arc::clone(piece),
-                    campaign,
-                    created: Box::new(move || drop(done)),
-                };
-                let _ = self.ctx.stores[owner].send(create);
-            }
+        for region in others {
+            let done = Arc::clone(&done);
+            let store = self.ctx.store_of(region.id);
+            let _ = store.send(StoreMsg::Create { region, campaign, created: Box::new(move || drop(done)) });
         }
         self.after_round.push(Box::new(move || drop(done)));
     }
