@@ -35,11 +35,10 @@ impl PeerStorage {
         let region_id = region.id;
         let initial = RaftTruncatedState { index: INIT_LOG_INDEX, term: INIT_LOG_TERM };
         let truncated = log.truncated(region_id)?.unwrap_or(initial);
-        let mut hard_state = log.hard_state(region_id)?.unwrap_or_else(|| {
-            let mut state = HardState::default();
-            state.term = INIT_LOG_TERM;
-            state.commit = INIT_LOG_INDEX;
-            state
+        let mut hard_state = log.hard_state(region_id)?.unwrap_or_else(|| HardState {
+            term: INIT_LOG_TERM,
+            commit: INIT_LOG_INDEX,
+            ..HardState::default()
         });
         let last_index = log.last_index(region_id)?.unwrap_or(truncated.index);
         if applied_index > last_index {

@@ -59,6 +59,7 @@ pub struct RaftStore {
 impl RaftStore {
     /// Loads all peers, starts the threads, and returns once every region with a single voter leads and has begun its term.
     /// Must be called within a tokio runtime, which runs the workers.
+    #[expect(clippy::disallowed_methods, reason = "one message per region and kind waits at most")]
     pub async fn start(options: StoreOptions) -> Result<Arc<Self>> {
         let StoreOptions { store_id, config, engine, raft_log, pd, transport, start_time_s } = options;
         let (stores, store_rxs) = channels::<StoreMsg>(config.store_threads);
@@ -197,6 +198,7 @@ impl RaftStore {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "bounded by the proposals' permits and the number of regions")]
 fn channels<T>(count: usize) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
     // What travels in them is bounded by the proposals' permits and the number of regions.
     (0..count).map(|_| unbounded()).unzip()

@@ -130,7 +130,7 @@ fn float(column: &str, ty: &DataType) -> Result<FieldType> {
         (None, _) => Ok(FieldType::new(if single { MysqlType::Float } else { MysqlType::Double })),
         (Some(bits), None) if single => match bits {
             0..=FLOAT_BITS_MAX => Ok(FieldType::new(MysqlType::Float)),
-            ..=DOUBLE_BITS_MAX => Ok(FieldType::new(MysqlType::Double)),
+            _ if bits <= DOUBLE_BITS_MAX => Ok(FieldType::new(MysqlType::Double)),
             _ => Err(Error::WrongFieldSpec { column: column.into() }),
         },
         (Some(_), None) => Err(Error::WrongFieldSpec { column: column.into() }),
@@ -216,9 +216,9 @@ fn string(column: &str, ty: &DataType, collate: Option<&str>, table: Collation) 
 fn blob_for(bytes: u64) -> Option<(MysqlType, u32)> {
     match bytes {
         0..=255 => Some((MysqlType::TinyBlob, 255)),
-        ..=65_535 => Some((MysqlType::Blob, 65_535)),
-        ..=16_777_215 => Some((MysqlType::MediumBlob, 16_777_215)),
-        ..=4_294_967_295 => Some((MysqlType::LongBlob, LENGTH_UNSPECIFIED)),
+        256..=65_535 => Some((MysqlType::Blob, 65_535)),
+        65_536..=16_777_215 => Some((MysqlType::MediumBlob, 16_777_215)),
+        16_777_216..=4_294_967_295 => Some((MysqlType::LongBlob, LENGTH_UNSPECIFIED)),
         _ => None,
     }
 }

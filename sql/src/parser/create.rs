@@ -453,10 +453,8 @@ impl Parser<'_> {
     fn index_def(&mut self, kind: IndexKind, constraint: Option<Ident>) -> Result<IndexDef> {
         let mut options = IndexOptions::default();
         let mut name = None;
-        if !self.is(Tok::LParen)
-            && !self.is_kw("USING")
-            && !(self.is_kw("TYPE") && self.peek().kind == Tok::Word)
-        {
+        let is_type = self.is_kw("TYPE") && self.peek().kind == Tok::Word;
+        if !(self.is(Tok::LParen) || self.is_kw("USING") || is_type) {
             name = Some(self.ident()?);
         }
         if self.is_kw("USING") || self.is_kw("TYPE") {

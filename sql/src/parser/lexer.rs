@@ -350,9 +350,8 @@ impl<'a> Lexer<'a> {
                 return Tok::Error;
             };
             self.pos += at;
-            if self.at(0) == b'\\' && self.backslash_escapes {
-                self.pos += 2;
-            } else if self.at(1) == quote {
+            let escaped = self.at(0) == b'\\' && self.backslash_escapes;
+            if escaped || self.at(1) == quote {
                 self.pos += 2;
             } else {
                 return self.op(1, kind);

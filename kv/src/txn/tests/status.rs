@@ -135,7 +135,7 @@ async fn resolving_whole_regions_and_single_keys() {
     let rest = ResolveLockRequest { start_version: 10, commit_version: 20, ..Default::default() };
     s.txns.resolve_lock(&rest).await.unwrap();
     s.expect("a", 20, Some("1")).await;
-    let info = |txn, status| TxnInfo { txn, status, ..Default::default() };
+    let info = |txn, status| TxnInfo { txn, status };
     let many = ResolveLockRequest { txn_infos: vec![info(11, 0), info(12, 0)], ..Default::default() };
     s.txns.resolve_lock(&many).await.unwrap();
     assert!(s.locks(u64::MAX).await.is_empty());
