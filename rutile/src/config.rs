@@ -158,7 +158,8 @@ pub fn read<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<T> {
     let fail = |reason: String| Error::Config(format!("configuration file {}: {reason}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
     toml::from_str(&text).map_err(|e| {
-        let line = e.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line =
+            e.span().map(|span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
         fail(line.map_or_else(|| e.message().to_string(), |line| format!("line {line}: {}", e.message())))
     })
 }
