@@ -20,11 +20,9 @@ const TS_SIZE_BYTES: usize = 8;
 /// so. A raw key, which may be anything, is rounded to the end of its first 8 bytes.
 #[must_use]
 pub fn split_bound(pd_key: &[u8]) -> Bytes {
-    if let Ok(len) = codec::encoded_prefix_len(pd_key) {
-        let rest = pd_key.len() - len;
-        if rest == 0 || rest == TS_SIZE_BYTES {
-            return Bytes::copy_from_slice(&pd_key[..len]);
-        }
+    let mut rest = pd_key;
+    if codec::decode_bytes(&mut rest).is_ok() && (rest.is_empty() || rest.len() == TS_SIZE_BYTES) {
+        return Bytes::copy_from_slice(&pd_key[..pd_key.len() - rest.len()]);
     }
     codec::encoded_bytes(&pd_key[..pd_key.len().min(8)]).into()
 }

@@ -60,7 +60,10 @@ impl Binder<'_> {
             TypeName::Year => FieldType::new(MysqlType::Year),
             TypeName::Char | TypeName::VarChar => self.cast_char(ty)?,
             TypeName::Binary | TypeName::VarBinary => {
-                FieldType::varchar(ty.length.map_or(LENGTH_UNSPECIFIED, |n| n as u32), Collation::Binary)
+                let length = ty.length.map_or(LENGTH_UNSPECIFIED, |n| n as u32);
+                // With a length, shorter values are filled up with zero bytes.
+                let tp = if ty.length.is_some() { MysqlType::Char } else { MysqlType::Varchar };
+                FieldType { tp, ..FieldType::varchar(length, Collation::Binary) }
             }
             TypeName::Json => FieldType::new(MysqlType::Json),
             other => return Err(Error::not_supported(format!("CAST AS {other:?}"))),

@@ -373,7 +373,7 @@ fn cast_string(ctx: &EvalContext, value: &Datum, from: &FieldType, to: &FieldTyp
         other => to_text(other, from),
     };
     let text = convert_charset(text, to.collation);
-    if to.flen != LENGTH_UNSPECIFIED && to.tp == MysqlType::Char {
+    if to.flen != LENGTH_UNSPECIFIED && !to.is_blob() {
         let length = to.flen as usize;
         if text.len() > length
             && let Some((end, _)) = text.char_indices().nth(length)

@@ -19,7 +19,7 @@ use crate::context::EvalContext;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::types::field_type::{Family, LENGTH_UNSPECIFIED, NOT_FIXED_DECIMALS};
-use crate::types::{Collation, Datum, FieldType};
+use crate::types::{Collation, Datum, FieldType, MysqlType};
 
 /// What was written: `name([DISTINCT] args [ORDER BY …] [SEPARATOR …])`.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +121,11 @@ fn resolve_extreme(ctx: &EvalContext, call: AggregateCall) -> Aggregate {
     // An ENUM or SET is compared as the text that it is.
     let arg =
         if arg.field_type().family() == Family::Enum { registry::to_string(ctx, arg, None) } else { arg };
-    let field_type = arg.field_type().clone().with_not_null(false);
+    // The least of years is a number: 0, not 0000.
+    let field_type = match arg.field_type().tp {
+        MysqlType::Year => FieldType::bigint_unsigned(),
+        _ => arg.field_type().clone().with_not_null(false),
+    };
     let udaf = if field_type.is_string() && !field_type.collation.is_bytewise() {
         extreme::udaf(is_max, &field_type)
     } else if is_max {
