@@ -1,4 +1,5 @@
-//! The transport over gRPC: finds the placement driver's leader, keeps one connection per store and one timestamp stream.
+//! The transport over gRPC: finds the placement driver's leader, keeps one connection per store, with one
+//! BatchCommands stream on it, and one timestamp stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::batch_stream::{BatchStream, from_batched, to_batched};
 use crate::error::{Error, Result, TransportError};
 use crate::transport::{PdRequest, PdResponse, StoreRequest, StoreResponse, Transport};
 
@@ -27,12 +29,18 @@ const TSO_QUEUE_MAX: usize = 1024;
 
 type TsoWaiter = oneshot::Sender<Result<Timestamp, TransportError>>;
 
+/// A connection to a store, and the stream on it that most requests use.
+struct Store {
+    client: TikvClient<Channel>,
+    stream: BatchStream,
+}
+
 /// gRPC connections to one cluster.
 pub struct GrpcTransport {
     cluster_id: ClusterId,
     endpoints: Mutex<Vec<String>>,
     leader: tokio::sync::Mutex<Option<PdClient<Channel>>>,
-    stores: DashMap<StoreId, TikvClient<Channel>>,
+    stores: DashMap<StoreId, Arc<Store>>,
     tso: Mutex<Option<mpsc::Sender<(u32, TsoWaiter)>>>,
 }
 
@@ -103,9 +111,11 @@ impl GrpcTransport {
         *self.leader.lock().await = None;
     }
 
-    async fn store_client(&self, store: StoreId) -> Result<TikvClient<Channel>, TransportError> {
-        if let Some(client) = self.stores.get(&store) {
-            return Ok(client.clone());
+    /// A connection to a store, made anew if there is none or its stream broke.
+    async fn connection(&self, store: StoreId) -> Result<Arc<Store>, TransportError> {
+        let known = self.stores.get(&store).map(|connection| Arc::clone(&connection));
+        if let Some(connection) = known.filter(|connection| !connection.stream.is_broken()) {
+            return Ok(connection);
         }
         let header = Some(pdpb::RequestHeader { cluster_id: self.cluster_id.get(), ..Default::default() });
         let request = pdpb::GetStoreRequest { header, store_id: store.get() };
@@ -119,8 +129,9 @@ impl GrpcTransport {
         let client = TikvClient::new(channel(&meta.address, STORE_TIMEOUT).await?)
             .max_decoding_message_size(MESSAGE_SIZE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_SIZE_BYTES_MAX);
-        self.stores.insert(store, client.clone());
-        Ok(client)
+        let connection = Arc::new(Store { stream: BatchStream::open(client.clone()), client });
+        self.stores.insert(store, Arc::clone(&connection));
+        Ok(connection)
     }
 
     /// The queue of the timestamp stream, opened anew if the last one broke.
@@ -299,8 +310,17 @@ impl Transport for GrpcTransport {
     }
 
     async fn store(&self, store: StoreId, request: StoreRequest) -> Result<StoreResponse, TransportError> {
-        let client = self.store_client(store).await?;
-        dispatch_store(client, request).await.map_err(|status| store_failure(&status))
+        let connection = self.connection(store).await?;
+        match to_batched(request) {
+            Ok(ask) => {
+                let answer = connection.stream.call(ask, STORE_TIMEOUT).await?;
+                from_batched(answer).ok_or_else(|| TransportError::unknown("an answer of an unknown kind"))
+            }
+            Err(request) => {
+                let call = dispatch_store(connection.client.clone(), request);
+                call.await.map_err(|status| store_failure(&status))
+            }
+        }
     }
 
     fn forget_store(&self, store: StoreId) {

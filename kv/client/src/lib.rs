@@ -1,7 +1,7 @@
 //! Client of a cluster: for the SQL layer and for low-level users.
 //!
 //! Floors, each importing only lower ones:
-//! 1. [`transport`] traits, [`grpc`], [`error`];
+//! 1. [`transport`] traits, [`grpc`] (most requests share a stream per store), [`error`];
 //! 2. [`pd_client`], [`tso`] batching;
 //! 3. [`region_cache`], [`sender`] region-error retries, [`backoff`];
 //! 4. [`txn`] transactions, snapshots and lock resolution, [`raw`];
@@ -19,6 +19,7 @@
 //! ```
 
 pub mod backoff;
+mod batch_stream;
 pub mod client;
 pub mod error;
 pub mod grpc;
