@@ -1,7 +1,10 @@
-//! The public Rust client of TiKV, unmodified, against our stores.
+//! The public clients of TiKV (Rust, Go, Java), unmodified, against our stores.
+
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use rutile_tests::process::Playground;
+use rutile_tests::tools::{clients_dir, have, run};
 use tikv_client::{RawClient, TransactionClient, TransactionOptions};
 
 fn pd(db: &Playground) -> Vec<String> {
@@ -90,5 +93,51 @@ async fn conflicting_writers() -> Result<()> {
     let mut reader = client.begin_optimistic().await?;
     ensure!(reader.get("x".to_owned()).await? == Some(b"2".to_vec()));
     reader.rollback().await?;
+    db.stop()
+}
+
+#[test]
+fn go_client() -> Result<()> {
+    if !have("go") {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let program = dir.path().join("tikv");
+    run(Command::new("go")
+        .arg("build")
+        .arg("-o")
+        .arg(&program)
+        .arg(".")
+        .current_dir(clients_dir().join("go/tikv")))?;
+    // The program waits until the store knows its safe point.
+    let settings = dir.path().join("rutile.toml");
+    std::fs::write(&settings, "[kv.gc]\npoll-interval = '50ms'\n")?;
+    let mut db = Playground::start_with(&["--config", &settings.display().to_string()])?;
+    let printed = run(Command::new(&program).arg(format!("127.0.0.1:{}", db.ports.pd)))?;
+    ensure!(printed.contains("garbage ok"), "{printed}");
+    db.stop()
+}
+
+#[test]
+fn java_client() -> Result<()> {
+    if !have("mvn") || !have("javac") {
+        return Ok(());
+    }
+    let target = tempfile::tempdir()?;
+    let project = clients_dir().join("tikv-java");
+    let jars = target.path().join("classpath");
+    run(Command::new("mvn")
+        .args(["-q", "-B", "dependency:build-classpath"])
+        .arg(format!("-Dmdep.outputFile={}", jars.display()))
+        .current_dir(&project))?;
+    let jars = std::fs::read_to_string(jars)?;
+    let source = project.join("src/main/java/rutile/TikvWork.java");
+    run(Command::new("javac").arg("-cp").arg(&jars).arg("-d").arg(target.path()).arg(source))?;
+    let mut db = Playground::start()?;
+    let class_path = format!("{}:{jars}", target.path().display());
+    let printed = run(Command::new("java")
+        .args(["-cp", &class_path, "rutile.TikvWork"])
+        .arg(format!("127.0.0.1:{}", db.ports.pd)))?;
+    ensure!(printed.contains("java ok"), "{printed}");
     db.stop()
 }
