@@ -128,6 +128,16 @@ pub struct Config {
     pub raft_log: RaftLogConfig,
     /// Regions and their replication.
     pub raft: RaftConfig,
+    /// Removal of old versions.
+    pub gc: GcConfig,
+}
+
+/// Of garbage collection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GcConfig {
+    /// Between two looks at the safe point.
+    pub poll_interval: Span,
 }
 
 /// Of RocksDB.
@@ -206,7 +216,14 @@ impl Default for Config {
             engine: EngineConfig::default(),
             raft_log: RaftLogConfig::default(),
             raft: RaftConfig::default(),
+            gc: GcConfig::default(),
         }
+    }
+}
+
+impl Default for GcConfig {
+    fn default() -> Self {
+        GcConfig { poll_interval: Span::ms(10_000) }
     }
 }
 
@@ -279,6 +296,7 @@ impl Config {
             raft.election_ticks > 2 * raft.heartbeat_ticks,
             "raft.election-ticks must exceed 2 × raft.heartbeat-ticks",
         )?;
+        must(!self.gc.poll_interval.0.is_zero(), "gc.poll-interval must be longer than 0")?;
         must(raft.proposals_max > 0, "raft.proposals-max must be at least 1")?;
         must(
             raft.region_split_size <= raft.region_size_max && raft.region_split_size.0 > 0,

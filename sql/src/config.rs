@@ -21,6 +21,8 @@ pub struct Config {
     pub memory_quota_total_bytes: usize,
     /// Seconds a graceful stop waits for running transactions.
     pub graceful_shutdown_seconds: u64,
+    /// Seconds that old versions of rows are kept at least; longer while a transaction reads them.
+    pub gc_life_time_seconds: u64,
     /// Directory LOAD DATA INFILE (without LOCAL) may read from; nowhere if absent, anywhere if empty.
     pub secure_file_priv: Option<String>,
     /// Whether to serve no accounts: every user is let in as root. For tests of protocol proxies.
@@ -52,6 +54,7 @@ impl Default for Config {
             memory_quota_query_bytes: 1 << 30,
             memory_quota_total_bytes: 4 << 30,
             graceful_shutdown_seconds: 10,
+            gc_life_time_seconds: 600,
             secure_file_priv: None,
             skip_grant_tables: false,
             tls: TlsConfig::default(),
@@ -67,6 +70,9 @@ impl Config {
         }
         if self.memory_quota_query_bytes > self.memory_quota_total_bytes {
             return Err("memory_quota_query_bytes must not exceed memory_quota_total_bytes".to_owned());
+        }
+        if self.gc_life_time_seconds == 0 {
+            return Err("gc_life_time_seconds must be at least 1".to_owned());
         }
         if self.tls.cert.is_some() != self.tls.key.is_some() {
             return Err("tls.cert and tls.key go together: give both or neither".to_owned());

@@ -17,7 +17,7 @@ use crate::raw::{RawClient, RawOptions};
 use crate::region_cache::Region;
 use crate::sender::{Cluster, Sent};
 use crate::transport::{StoreRequest, StoreResponse, Transport};
-use crate::txn::{KeyRange, Snapshot, Transaction, TxnCore, TxnOptions};
+use crate::txn::{KeyRange, Snapshot, Transaction, TxnCore, TxnOptions, gc};
 
 /// A client of one cluster. Cheap to clone.
 #[derive(Clone)]
@@ -57,7 +57,20 @@ impl Client {
     /// The committed data as of `ts`; `Timestamp::MAX` reads the newest version of single keys.
     #[must_use]
     pub fn snapshot(&self, ts: Timestamp) -> Snapshot {
-        Snapshot::new(self.core.clone(), ts)
+        Snapshot::open(self.core.clone(), ts)
+    }
+
+    /// The oldest timestamp that a transaction or snapshot of this client reads at.
+    #[must_use]
+    pub fn oldest_open_ts(&self) -> Option<Timestamp> {
+        self.core.open.oldest()
+    }
+
+    /// Finishes all transactions that began at or before `safe_point` and are gone: the first half of garbage
+    /// collection. Answers the safe point that this makes possible: `safe_point`, or a timestamp below the oldest of
+    /// them that still lives.
+    pub async fn finish_transactions(&self, safe_point: Timestamp) -> Result<Timestamp> {
+        gc::finish_transactions(&self.core, safe_point).await
     }
 
     /// Begins a transaction.

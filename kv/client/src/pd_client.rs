@@ -113,6 +113,26 @@ impl PdClient {
         Ok(Timestamp(response.new_safe_point))
     }
 
+    /// Holds the safe point back for a service: nothing at or above `safe_point` is collected for `ttl_s` seconds (0 and
+    /// less: no longer). Answers the smallest safe point of any service; one below it came too late.
+    pub async fn update_service_safe_point(
+        &self,
+        id: &str,
+        ttl_s: i64,
+        safe_point: Timestamp,
+    ) -> Result<Timestamp> {
+        let response = call!(
+            self,
+            UpdateServiceGcSafePoint,
+            UpdateServiceGcSafePointRequest {
+                service_id: Bytes::copy_from_slice(id.as_bytes()),
+                ttl: ttl_s,
+                safe_point: safe_point.0,
+            }
+        );
+        Ok(Timestamp(response.min_safe_point))
+    }
+
     fn header(&self) -> Option<pdpb::RequestHeader> {
         Some(pdpb::RequestHeader { cluster_id: self.transport.cluster_id().get(), ..Default::default() })
     }

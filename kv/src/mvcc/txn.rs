@@ -39,6 +39,12 @@ impl MvccTxn {
         self.modifies.is_empty() && self.memory.is_empty()
     }
 
+    /// How many changes are to be replicated.
+    #[must_use]
+    pub fn modify_count(&self) -> usize {
+        self.modifies.len()
+    }
+
     /// The changes to replicate, those in memory, and the keys whose locks go away.
     #[must_use]
     pub fn into_parts(self) -> (Vec<Modify>, Vec<MemoryChange>, Vec<Key>) {

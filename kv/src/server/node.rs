@@ -31,6 +31,7 @@ use crate::config::{Config, ConfigError};
 use crate::engine::{self, Engine, RaftLog};
 use crate::pd_client::{self, PdClient};
 use crate::raftstore::{NoTransport, RaftKv, RaftStore, StoreOptions, bootstrap};
+use crate::txn::gc::GcWorker;
 
 /// How long open requests may take to end when the store stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -142,8 +143,12 @@ impl Node {
             bootstrap::split_keyspace(&raft).await;
         }
         wait_until_known(&raft, &*pd).await;
-        let service = Service::new(Arc::clone(&raft) as Arc<dyn RaftKv>, pd, ident.cluster_id);
-        let ports = Mutex::new(Ports { tasks: Vec::new(), stop: watch::channel(false).0 });
+        let service = Service::new(Arc::clone(&raft) as Arc<dyn RaftKv>, Arc::clone(&pd), ident.cluster_id);
+        let scheduler = service.scheduler().clone();
+        scheduler.raise_safe_point(pd.gc_safe_point().await?);
+        let stop = watch::channel(false).0;
+        let garbage = GcWorker::new(scheduler, pd, config.gc.poll_interval.0).run(stop.subscribe());
+        let ports = Mutex::new(Ports { tasks: vec![tokio::spawn(garbage)], stop });
         let (cluster_id, health) = (ident.cluster_id, HealthService::default());
         tracing::info!(
             store_id = ident.store_id,

@@ -77,6 +77,9 @@ pub enum Error {
     /// Too late for a rollback.
     #[error("transaction {start_ts} is committed at {commit_ts}")]
     Committed { start_ts: Timestamp, commit_ts: Timestamp, key: Bytes },
+    /// Too old: versions that it would read may be gone. Begin again with a new timestamp.
+    #[error("timestamp {ts} is below the GC safe point {safe_point}")]
+    BelowSafePoint { ts: Timestamp, safe_point: Timestamp },
     /// The request contradicts itself.
     #[error("invalid request: {0}")]
     InvalidRequest(String),
@@ -176,6 +179,7 @@ impl Error {
             | Error::LockTypeNotMatch { .. }
             | Error::PessimisticLockRolledBack { .. }
             | Error::Committed { .. }
+            | Error::BelowSafePoint { .. }
             | Error::InvalidRequest(_) => e.abort = text,
         }
         e

@@ -12,6 +12,7 @@ pub mod concurrency;
 pub mod deadlock;
 pub(crate) mod detached;
 pub mod error;
+pub mod gc;
 pub mod latch;
 pub mod lock_wait;
 pub mod memory_locks;

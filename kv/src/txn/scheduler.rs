@@ -1,6 +1,7 @@
 //! What commands share: the way from latches to the replicated write.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -55,6 +56,8 @@ struct Inner {
     memory_locks: MemoryLocks,
     /// By region: the term and epoch version since when `max_ts` is above every read served elsewhere.
     max_ts_synced: DashMap<u64, (u64, u64), ahash::RandomState>,
+    /// Versions needed only by reads below it may be gone.
+    safe_point: AtomicU64,
 }
 
 /// Runs transactional commands on a store. Cheap to clone.
@@ -108,6 +111,7 @@ impl Scheduler {
             lock_wait: LockWait::default(),
             memory_locks: MemoryLocks::default(),
             max_ts_synced: DashMap::default(),
+            safe_point: AtomicU64::new(0),
         }))
     }
 
@@ -133,6 +137,24 @@ impl Scheduler {
     #[must_use]
     pub fn memory_locks(&self) -> &MemoryLocks {
         &self.0.memory_locks
+    }
+
+    /// The GC safe point as far as this store knows.
+    #[must_use]
+    pub fn safe_point(&self) -> Timestamp {
+        Timestamp(self.0.safe_point.load(Ordering::SeqCst))
+    }
+
+    /// Learns the GC safe point; it never goes back.
+    pub fn raise_safe_point(&self, safe_point: Timestamp) {
+        self.0.safe_point.fetch_max(safe_point.0, Ordering::SeqCst);
+    }
+
+    /// Refuses a read, or the first lock of a transaction, at a timestamp whose versions may be gone. A read calls it
+    /// after it has taken its snapshot: what the snapshot lacks was removed after the safe point was raised.
+    pub fn check_safe_point(&self, ts: Timestamp) -> Result<()> {
+        let safe_point = self.safe_point();
+        if ts >= safe_point { Ok(()) } else { Err(Error::BelowSafePoint { ts, safe_point }) }
     }
 
     /// Notes that a client reads or asks at `ts`: later commits that this store times come after it.

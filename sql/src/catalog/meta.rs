@@ -10,8 +10,8 @@
 //! m/g table_id             a dropped table whose data is to be removed: DroppedTable as JSON
 //! ```
 //!
-//! Other rooms keep their own keys beside these: `mauto` for AUTO_INCREMENT, `muser` for accounts. The keys of jobs of online
-//! schema changes will be under `m/j`.
+//! Other rooms keep their own keys beside these: `mauto` for AUTO_INCREMENT, `muser` for accounts, `mgc` for
+//! garbage collection. The keys of jobs of online schema changes will be under `m/j`.
 
 use bytes::Bytes;
 use rutile_client::{KeyRange, ReadView, ScanOptions, Snapshot, Transaction};

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::session::gc::Collector;
 use crate::session::instance::Instance;
 use auth::AuthState;
 
@@ -51,6 +52,7 @@ pub struct Server {
     status_addr: SocketAddr,
     accepting: Vec<JoinHandle<()>>,
     connections: TaskTracker,
+    collector: JoinHandle<()>,
 }
 
 impl Server {
@@ -89,7 +91,11 @@ impl Server {
             tokio::spawn(accept(Arc::clone(&shared), listener, connections.clone())),
             tokio::spawn(status::serve(Arc::clone(&shared.instance), status_listener)),
         ];
-        Ok(Server { shared, local_addr, status_addr, accepting, connections })
+        let instance = &shared.instance;
+        let life_time = Duration::from_secs(instance.config.gc_life_time_seconds);
+        let collector = Collector::new(instance.client.clone(), life_time);
+        let collector = tokio::spawn(collector.run(instance.shutdown.clone()));
+        Ok(Server { shared, local_addr, status_addr, accepting, connections, collector })
     }
 
     /// Where MySQL clients connect.
@@ -122,6 +128,7 @@ impl Server {
             instance.kill_all();
             let _ = tokio::time::timeout(Duration::from_secs(2), self.connections.wait()).await;
         }
+        let _ = self.collector.await;
         instance.catalog.stop();
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod execution;
+pub(crate) mod gc;
 pub mod glue;
 pub mod instance;
 mod prepare;

@@ -10,7 +10,9 @@ use rutile_proto::codec;
 use crate::sender::Cluster;
 
 mod committer;
+pub(crate) mod gc;
 mod membuffer;
+mod open;
 mod pessimistic;
 mod resolver;
 mod scanner;
@@ -27,11 +29,12 @@ pub use view::ReadView;
 pub(crate) struct TxnCore {
     pub cluster: Arc<Cluster>,
     pub resolver: resolver::LockResolver,
+    pub open: Arc<open::OpenTimestamps>,
 }
 
 impl TxnCore {
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        TxnCore { resolver: resolver::LockResolver::new(cluster.clone()), cluster }
+        TxnCore { resolver: resolver::LockResolver::new(cluster.clone()), cluster, open: Arc::default() }
     }
 }
 

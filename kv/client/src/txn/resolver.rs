@@ -47,6 +47,8 @@ pub(crate) struct Resolution {
     pub ignore: Vec<u64>,
     /// Time in which one of the live locks may expire.
     pub ttl_ms_left: u64,
+    /// The oldest transaction among the live ones.
+    pub oldest_alive: Option<Timestamp>,
 }
 
 /// Resolves locks and remembers fates.
@@ -80,6 +82,9 @@ impl LockResolver {
                 }
                 Fate::Alive { ttl_ms_left, .. } => {
                     resolution.wait = true;
+                    let start_ts = Timestamp(lock.lock_version);
+                    resolution.oldest_alive =
+                        Some(resolution.oldest_alive.map_or(start_ts, |ts| ts.min(start_ts)));
                     resolution.ttl_ms_left = resolution.ttl_ms_left.min(ttl_ms_left);
                 }
                 Fate::LockVoid => self.release_pessimistic(&lock, backoff).await?,
@@ -192,10 +197,12 @@ impl LockResolver {
                     return Err(Error::Protocol(format!("secondary locks: {error:?}")));
                 }
                 if answer.commit_ts > 0 {
-                    return Ok(Some(Fate::Committed(Timestamp(answer.commit_ts))));
+                    let fate = Fate::Committed(Timestamp(answer.commit_ts));
+                    return self.finish_async_commit(primary, fate, backoff).await;
                 }
                 if answer.locks.len() < keys.len() {
-                    return Ok(Some(Fate::RolledBack));
+                    // The key that lacks its lock can get none any more.
+                    return self.finish_async_commit(primary, Fate::RolledBack, backoff).await;
                 }
                 if answer.locks.iter().any(|l| !l.use_async_commit) {
                     return Ok(None);
@@ -203,7 +210,15 @@ impl LockResolver {
                 commit_ts = answer.locks.iter().map(|l| l.min_commit_ts).fold(commit_ts, u64::max);
             }
         }
-        let fate = Fate::Committed(Timestamp(commit_ts));
+        self.finish_async_commit(primary, Fate::Committed(Timestamp(commit_ts)), backoff).await
+    }
+
+    async fn finish_async_commit(
+        &self,
+        primary: &LockInfo,
+        fate: Fate,
+        backoff: &mut Backoff,
+    ) -> Result<Option<Fate>> {
         // The primary first: from now on its record tells.
         self.resolve_keys(primary.lock_version, fate, vec![primary.primary_lock.clone()], backoff).await?;
         self.resolve_keys(primary.lock_version, fate, primary.secondaries.clone(), backoff).await?;

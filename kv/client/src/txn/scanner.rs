@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use rutile_proto::ids::Timestamp;
 use rutile_proto::kvrpcpb::ScanRequest;
 use rutile_proto::{codec, kvrpcpb};
 
@@ -139,11 +140,11 @@ impl Scanner {
             let sent = cluster.send(&region, request, |c| self.snapshot.adjust(c), &mut backoff).await?;
             let Sent::Answer(answer) = sent else { continue };
             if let Some(error) = answer.error {
-                self.snapshot.on_locks(vec![lock_of(error)?], &mut backoff).await?;
+                self.snapshot.on_locks(vec![lock_of(error, self.snapshot.ts())?], &mut backoff).await?;
                 continue;
             }
             let whole = answer.pairs.len() < wanted;
-            let (pairs, locks) = split_locked(answer.pairs)?;
+            let (pairs, locks) = split_locked(answer.pairs, self.snapshot.ts())?;
             if locks.is_empty() && whole {
                 self.leave_region(&region)?;
             } else if let Some(last) = pairs.last() {
@@ -208,12 +209,15 @@ impl Scanner {
 }
 
 /// The pairs before the first locked key, and all locks met.
-fn split_locked(answer: Vec<kvrpcpb::KvPair>) -> Result<(Vec<KvPair>, Vec<kvrpcpb::LockInfo>)> {
+fn split_locked(
+    answer: Vec<kvrpcpb::KvPair>,
+    ts: Timestamp,
+) -> Result<(Vec<KvPair>, Vec<kvrpcpb::LockInfo>)> {
     let mut pairs = Vec::with_capacity(answer.len());
     let mut locks = Vec::new();
     for pair in answer {
         match pair.error {
-            Some(error) => locks.push(lock_of(error)?),
+            Some(error) => locks.push(lock_of(error, ts)?),
             None if locks.is_empty() => pairs.push(KvPair { key: pair.key, value: pair.value }),
             None => {}
         }

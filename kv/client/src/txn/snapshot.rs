@@ -14,6 +14,7 @@ use crate::backoff::{Backoff, BackoffKind};
 use crate::error::{Error, Result};
 use crate::region_cache::Region;
 use crate::sender::Sent;
+use crate::txn::open::OpenGuard;
 use crate::txn::resolver::locked;
 use crate::txn::{KeyRange, ScanOptions, Scanner, TxnCore};
 
@@ -30,11 +31,19 @@ pub struct Snapshot {
     ts: Timestamp,
     /// Live locks whose owners will commit later than `ts`.
     ignored: Arc<Mutex<Vec<u64>>>,
+    /// Keeps the versions of `ts` as long as any clone lives, where no transaction does.
+    _open: Option<Arc<OpenGuard>>,
 }
 
 impl Snapshot {
     pub(crate) fn new(core: Arc<TxnCore>, ts: Timestamp) -> Self {
-        Snapshot { core, ts, ignored: Arc::default() }
+        Snapshot { core, ts, ignored: Arc::default(), _open: None }
+    }
+
+    /// A snapshot that stands for itself: garbage collection leaves its versions alone.
+    pub(crate) fn open(core: Arc<TxnCore>, ts: Timestamp) -> Self {
+        let open = core.open.enter(ts).map(Arc::new);
+        Snapshot { _open: open, ..Snapshot::new(core, ts) }
     }
 
     pub(crate) fn core(&self) -> &Arc<TxnCore> {
@@ -76,7 +85,7 @@ impl Snapshot {
             let answer = self.core.cluster.call(&pd_key, &request, |c| self.adjust(c), &mut backoff).await?;
             match answer.error {
                 None => return Ok((!answer.not_found).then_some(answer.value)),
-                Some(error) => self.on_locks(vec![lock_of(error)?], &mut backoff).await?,
+                Some(error) => self.on_locks(vec![lock_of(error, self.ts)?], &mut backoff).await?,
             }
         }
     }
@@ -133,7 +142,7 @@ impl Snapshot {
             Sent::Relocate => return Ok(keys.to_vec()),
         };
         if let Some(error) = answer.error {
-            self.on_locks(vec![lock_of(error)?], backoff).await?;
+            self.on_locks(vec![lock_of(error, self.ts)?], backoff).await?;
             return Ok(keys.to_vec());
         }
         let mut locks = Vec::new();
@@ -142,7 +151,7 @@ impl Snapshot {
             match pair.error {
                 None => drop(found.insert(pair.key, pair.value)),
                 Some(error) => {
-                    let lock = lock_of(error)?;
+                    let lock = lock_of(error, self.ts)?;
                     left.push(lock.key.clone());
                     locks.push(lock);
                 }
@@ -183,9 +192,11 @@ impl Snapshot {
 }
 
 /// The lock that a read met.
-pub(crate) fn lock_of(error: KeyError) -> Result<LockInfo> {
+pub(crate) fn lock_of(error: KeyError, ts: Timestamp) -> Result<LockInfo> {
     match error.locked {
         Some(lock) => Ok(lock),
+        // Such as a timestamp below the GC safe point.
+        None if !error.abort.is_empty() => Err(Error::Aborted { start_ts: ts, message: error.abort }),
         None => Err(Error::Protocol(format!("read: {error:?}"))),
     }
 }

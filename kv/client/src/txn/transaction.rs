@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use crate::error::{Error, Result};
 use crate::txn::committer::Committer;
 use crate::txn::membuffer::MemBuffer;
+use crate::txn::open::OpenGuard;
 use crate::txn::pessimistic;
 use crate::txn::{KeyRange, ReadView, ScanOptions, Scanner, Snapshot, TxnCore};
 
@@ -101,6 +102,8 @@ struct Inner {
     start_ts: OnceCell<Timestamp>,
     begun: Instant,
     state: Mutex<State>,
+    /// From the start timestamp on until the end.
+    open: Mutex<Option<OpenGuard>>,
 }
 
 /// A key that this transaction locked.
@@ -130,7 +133,8 @@ impl Transaction {
     pub(crate) async fn begin(core: Arc<TxnCore>, options: TxnOptions) -> Result<Self> {
         let start_ts = OnceCell::new_with(options.start_ts);
         let lazy = options.lazy;
-        let inner = Inner { core, options, start_ts, begun: Instant::now(), state: Mutex::default() };
+        let open = Mutex::new(options.start_ts.and_then(|ts| core.open.enter(ts)));
+        let inner = Inner { core, options, start_ts, begun: Instant::now(), state: Mutex::default(), open };
         let txn = Transaction { inner: Arc::new(inner) };
         if !lazy {
             txn.start_ts().await?;
@@ -163,7 +167,11 @@ impl Transaction {
 
     /// The start timestamp, asking for it if the transaction is lazy.
     pub async fn start_ts(&self) -> Result<Timestamp> {
-        let ask = || self.inner.core.cluster.timestamp();
+        let ask = || async {
+            let ts = self.inner.core.cluster.timestamp().await?;
+            *self.inner.open.lock() = self.inner.core.open.enter(ts);
+            Ok(ts)
+        };
         self.inner.start_ts.get_or_try_init(ask).await.copied()
     }
 
@@ -324,6 +332,12 @@ impl Transaction {
     /// commit has an unknown result.
     pub async fn commit(&self) -> Result<Option<Timestamp>> {
         let state = self.end()?;
+        let result = self.commit_state(state).await;
+        self.inner.open.lock().take();
+        result
+    }
+
+    async fn commit_state(&self, state: State) -> Result<Option<Timestamp>> {
         if state.buffer.is_empty() && state.locked.is_empty() {
             return Ok(None);
         }
@@ -342,6 +356,7 @@ impl Transaction {
     /// Gives everything up and releases the locks. Rolling back what has ended is no error.
     pub async fn rollback(&self) -> Result<()> {
         let Ok(state) = self.end() else { return Ok(()) };
+        self.inner.open.lock().take();
         match self.start_ts_now() {
             Some(start_ts) if self.mode() == TxnMode::Pessimistic && !state.locked.is_empty() => {
                 let keys = state.locked.into_keys().collect();

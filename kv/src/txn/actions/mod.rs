@@ -4,6 +4,7 @@ pub mod acquire_pessimistic_lock;
 pub mod check_secondary_locks;
 pub mod check_txn_status;
 pub mod commit;
+pub mod gc;
 pub mod pessimistic_rollback;
 pub mod prewrite;
 pub mod resolve_lock;

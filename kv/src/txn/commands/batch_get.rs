@@ -17,6 +17,7 @@ impl Scheduler {
         let keys = keys(&req.keys);
         self.begin_read(&keys, &options).await?;
         let snapshot = self.snapshot(&ctx).await?;
+        self.check_safe_point(options.ts)?;
         let mut getter = PointGetter::new(&snapshot, &options);
         let mut pairs = Vec::with_capacity(keys.len());
         for key in &keys {

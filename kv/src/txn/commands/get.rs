@@ -20,6 +20,7 @@ impl Scheduler {
         if !snapshot.contains(key.encoded()) {
             return Err(key_not_in_region(key.raw(), snapshot.region()).into());
         }
+        self.check_safe_point(options.ts)?;
         let found = PointGetter::new(&snapshot, &options).get(&key)?;
         Ok(match found {
             Some(version) => GetResponse {

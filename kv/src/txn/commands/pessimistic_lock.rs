@@ -38,6 +38,7 @@ impl Scheduler {
         let deadline = wait_deadline(req.wait_timeout);
         let force = req.wake_up_mode() == PessimisticLockWakeUpMode::WakeUpModeForceLock;
         let command = read_request(req)?;
+        self.check_safe_point(command.props.start_ts)?;
         if command.props.return_value || force {
             self.observe_ts(command.props.for_update_ts)?;
         }

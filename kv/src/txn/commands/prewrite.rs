@@ -37,6 +37,7 @@ impl Scheduler {
         if mutations.iter().any(|m| m.checks_absence()) {
             self.observe_ts(props.start_ts)?;
         }
+        self.check_safe_point(props.start_ts)?;
         let mut started = self.start(&ctx, mutations.iter().map(|m| &m.key)).await?;
         if props.kind != CommitKind::TwoPhase {
             self.sync_max_ts(&started).await?;

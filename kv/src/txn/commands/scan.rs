@@ -20,6 +20,7 @@ impl Scheduler {
         let (lower, upper) = if req.reverse { (end, start) } else { (start, end) };
         self.begin_range_read(&lower, &upper, &options).await?;
         let snapshot = self.snapshot(&ctx).await?;
+        self.check_safe_point(options.ts)?;
         let limit = req.limit as usize;
         let reverse = req.reverse;
         let pairs = if req.limit <= INLINE_SCAN_LIMIT {

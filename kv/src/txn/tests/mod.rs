@@ -1,6 +1,7 @@
 //! Scripted transactions through the commands, over one region without replication.
 
 mod async_commit;
+mod gc;
 mod model;
 mod optimistic;
 mod pessimistic;
