@@ -115,6 +115,7 @@ impl PdClient {
 
     /// Holds the safe point back for a service: nothing at or above `safe_point` is collected for `ttl_s` seconds (0 and
     /// less: no longer). Answers the smallest safe point of any service; one below it came too late.
+    #[allow(clippy::needless_update)]
     pub async fn update_service_safe_point(
         &self,
         id: &str,
