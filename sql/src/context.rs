@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use rutile_client::{Client, ReadView, Timestamp, Transaction, TxnMode, TxnOptions};
@@ -319,6 +320,15 @@ pub struct Process {
     pub info: Option<String>,
 }
 
+/// An account in the words of SHOW.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountWords {
+    /// `GRANT …` lines.
+    pub grants: Vec<String>,
+    /// The statement that creates it.
+    pub create: String,
+}
+
 /// What the server around a statement knows, for `@@x`, SHOW and information_schema.
 pub trait Environment: Send + Sync {
     /// The value of `@@[scope.]name` and its type. Without a scope: the session's value if it has one, else the global.
@@ -333,6 +343,8 @@ pub trait Environment: Send + Sync {
     fn remarks(&self) -> Vec<Warning>;
     /// `GRANT …` lines of the session's account.
     fn current_grants(&self) -> Vec<String>;
+    /// What is kept of an account that is there: the session's own, or any for those who may change accounts.
+    fn account<'a>(&'a self, user: &'a str, host: &'a str) -> BoxFuture<'a, Result<Option<AccountWords>>>;
     /// `CURRENT_USER()` as user and host.
     fn current_user(&self) -> (String, String);
 }

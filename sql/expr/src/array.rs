@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, i256};
 use ethnum::I256;
 
 use crate::error::{Error, Result};
-use crate::types::field_type::Family;
+use crate::types::field_type::{DECIMAL_PRECISION_MAX, Family};
 use crate::types::{Datum, Decimal, Duration, FieldType, Time};
 
 /// Arrow's 256-bit integer of ours.
@@ -224,7 +224,8 @@ fn fit_decimal(value: &Datum, precision: u32, scale: u8) -> Result<Decimal> {
         Datum::UInt(v) => Decimal::from(*v).rescale(scale),
         other => return Err(Error::Internal(format!("{other:?} does not fit a decimal column"))),
     };
-    if decimal.fits(precision) {
+    // A type of the largest precision stands for longer results, too.
+    if decimal.fits(precision) || precision == DECIMAL_PRECISION_MAX {
         return Ok(decimal);
     }
     // MySQL keeps a result in the precision its type was given, as far as that goes.

@@ -413,7 +413,7 @@ impl Call {
             "user" | "current_user" | "version" | "database" | "charset" | "collation" | "session_user" => {
                 return Coercibility::SysConst;
             }
-            "getvar" | "setvar" | "convert_using" => return Coercibility::Implicit,
+            "getvar" | "getvar_now" | "setvar" | "convert_using" => return Coercibility::Implicit,
             _ => {}
         }
         if !self.field_type.has_charset() {

@@ -22,6 +22,7 @@ impl Binder<'_> {
             E::Assign { var, value } => {
                 self.cacheable = false;
                 let value = self.bind_expr(value, names)?;
+                self.assigned.insert(var.to_lowercase(), value.field_type().clone().with_not_null(false));
                 let var = Expr::string(var, Collation::DEFAULT);
                 self.call("setvar", vec![var, value])
             }
@@ -217,7 +218,14 @@ impl Binder<'_> {
 
     fn bind_user_var(&mut self, name: &str) -> Result<Expr> {
         self.cacheable = false;
-        self.call("getvar", vec![Expr::string(name, Collation::DEFAULT)])
+        let mut args = vec![Expr::string(name, Collation::DEFAULT)];
+        if !self.assigning {
+            return self.call("getvar", args);
+        }
+        if let Some(ty) = self.assigned.get(&name.to_lowercase()) {
+            args.push(Expr::literal(Datum::Null, ty.clone()));
+        }
+        self.call("getvar_now", args)
     }
 
     fn bind_system_var(&mut self, scope: Option<ast::VarScope>, name: &str) -> Result<Expr> {
@@ -450,21 +458,9 @@ impl Binder<'_> {
             schema: Some(column.db.clone()),
             name: column.org_table.clone(),
         })?;
-        let info = table.column(&column.org_name).map(|(_, info)| info);
-        let no_default = || Error::NoDefaultForField { column: column.name.clone() };
-        let info = info.ok_or_else(no_default)?;
-        use crate::catalog::model::ColumnDefault as D;
-        match &info.default {
-            D::Null => Ok(Expr::null()),
-            D::Value(bytes) => {
-                let text = Expr::string(&String::from_utf8_lossy(bytes), info.ty.collation);
-                self.cast(text, &info.ty)
-            }
-            D::None if !info.ty.not_null => Ok(Expr::null()),
-            D::None => Err(no_default()),
-            D::CurrentTimestamp | D::Expr(_) => {
-                Err(Error::not_supported("DEFAULT(column) of a computed default"))
-            }
+        match table.column(&column.org_name) {
+            Some((_, info)) => self.default_constant(info),
+            None => Err(Error::NoDefaultForField { column: column.name.clone() }),
         }
     }
 

@@ -70,6 +70,14 @@ impl Environment for NoServer {
         Vec::new()
     }
 
+    fn account<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+    ) -> futures::future::BoxFuture<'a, Result<Option<crate::context::AccountWords>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn current_grants(&self) -> Vec<String> {
         Vec::new()
     }

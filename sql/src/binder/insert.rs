@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::scope::{Clause, Scope, ScopeChain, same};
 use super::{Binder, ExprScope};
-use crate::catalog::model::{TableInfo, TableKind};
+use crate::catalog::model::{ColumnDefault, TableInfo, TableKind};
 use crate::error::{Error, Result};
 use crate::parser::ast;
 use crate::plan::dml::{Assignment, InsertPlan, InsertSource, InsertValue};
@@ -40,9 +40,11 @@ impl Binder<'_> {
             }
         };
         let on_duplicate = self.bind_on_duplicate(insert, &db, &table, &columns, &source)?;
+        let defaults = self.defaults_over_row(&db, &table)?;
         Ok(InsertPlan {
             db,
             table,
+            defaults,
             columns,
             source,
             on_duplicate,
@@ -63,6 +65,7 @@ impl Binder<'_> {
         scope.add_table(db, &table.name, self.row_columns(db, table, &table.name, 0))?;
         let chain = Rc::new(ScopeChain { scope: Rc::new(scope), outer: None });
         let mut names = ExprScope::new(&chain, Clause::FieldList);
+        self.assigning = rows.iter().flatten().any(ast::Expr::assigns);
         let mut bound = Vec::with_capacity(rows.len());
         for (i, row) in rows.iter().enumerate() {
             // `VALUES ()` is a row of defaults where no columns were listed.
@@ -71,8 +74,14 @@ impl Binder<'_> {
                 return Err(Error::WrongValueCountOnRow { row: i + 1 });
             }
             let mut values = Vec::with_capacity(columns.len());
-            for value in row {
-                values.push(self.bind_value(value, &mut names)?);
+            for (value, offset) in row.iter().zip(columns) {
+                values.push(match (value, &table.columns[*offset].default) {
+                    (ast::Expr::Default(None), ColumnDefault::Expr(text)) => {
+                        let row = self.row_columns(db, table, &table.name, 0);
+                        InsertValue::Expr(self.bind_default(text, row.into_iter().map(|(c, _)| c))?)
+                    }
+                    _ => self.bind_value(value, &mut names)?,
+                });
             }
             values.resize(columns.len(), InsertValue::Default);
             bound.push(values);
@@ -134,7 +143,13 @@ impl Binder<'_> {
                 .filter(|_| of_table)
                 .ok_or_else(|| Error::bad_field(name.to_string(), Clause::FieldList.name()))?
                 .0;
-            let value = self.bind_value(&assignment.value, &mut names)?;
+            let value = match (&assignment.value, &table.columns[column].default) {
+                (ast::Expr::Default(None), ColumnDefault::Expr(text)) => {
+                    let row = self.row_columns(db, table, &table.name, 0);
+                    InsertValue::Expr(self.bind_default(text, row.into_iter().map(|(c, _)| c))?)
+                }
+                (value, _) => self.bind_value(value, &mut names)?,
+            };
             assignments.push(Assignment { target: 0, column, value });
         }
         names.reject_applies("a correlated subquery in ON DUPLICATE KEY UPDATE")?;
@@ -142,7 +157,7 @@ impl Binder<'_> {
     }
 
     /// The public columns of a row of the table, with ids by offset from `first`.
-    fn row_columns(
+    pub(super) fn row_columns(
         &self,
         db: &str,
         table: &TableInfo,
@@ -153,6 +168,8 @@ impl Binder<'_> {
             let mut output = OutputColumn::computed(first + offset, &column.name, column.ty.clone());
             output.table = alias.to_owned();
             output.db = db.to_owned();
+            output.org_table = table.name.clone();
+            output.org_name = column.name.clone();
             (output, true)
         });
         columns.collect()

@@ -6,6 +6,7 @@
 //! ([`crate::plan::SubqueryPlan`]); the others become semi joins or an Apply.
 
 mod aggregate;
+mod default;
 mod delete;
 mod expr;
 mod from;
@@ -20,6 +21,7 @@ mod subquery;
 mod types;
 mod update;
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -35,6 +37,8 @@ use crate::plan::logical::{Bound, LimitClause, LogicalPlan, LogicalStatement, Lo
 use crate::plan::schema::{ColumnId, OutputColumn, Schema};
 use crate::plan::{ExplainPlan, Plan, PlanBody};
 use scope::{Clause, ScopeChain};
+
+pub use default::bind_defaults;
 
 /// What names and literals are bound against.
 #[derive(Clone, Copy)]
@@ -150,6 +154,10 @@ pub(crate) struct Binder<'a> {
     /// Keys of the tables in the statement, for functional dependencies.
     keys: Vec<aggregate::TableKeys>,
     cacheable: bool,
+    /// The block being bound assigns user variables: reading one gives its value as of that row.
+    assigning: bool,
+    /// Types of the variables assigned so far, by name in lower case.
+    assigned: HashMap<String, FieldType>,
     /// Scans read what a change of the row needs, too.
     scans_for_write: bool,
     depth: usize,
@@ -168,6 +176,8 @@ impl<'a> Binder<'a> {
             ctes: Vec::new(),
             keys: Vec::new(),
             cacheable: true,
+            assigning: false,
+            assigned: HashMap::new(),
             scans_for_write: false,
             depth: 0,
         }

@@ -50,6 +50,21 @@ impl Binder<'_> {
         if select.calc_found_rows {
             return Err(Error::not_supported("SQL_CALC_FOUND_ROWS"));
         }
+        let assigns = assigns_variables(select, order_by);
+        let outside = std::mem::replace(&mut self.assigning, assigns);
+        let bound = self.bind_select_block(select, order_by, limit, locking, outer);
+        self.assigning = outside;
+        bound
+    }
+
+    fn bind_select_block(
+        &mut self,
+        select: &ast::Select,
+        order_by: &[ast::OrderItem],
+        limit: LimitClause,
+        locking: &[ast::Locking],
+        outer: Option<&Rc<ScopeChain>>,
+    ) -> Result<LogicalPlan> {
         let from = self.bind_from(&select.from, outer)?;
         let mut plan = from.plan;
         for lock in locking {
@@ -273,6 +288,12 @@ impl Binder<'_> {
         distinct: bool,
         limit: LimitClause,
     ) -> Result<LogicalPlan> {
+        let plain_order = order.iter().all(|key| key.expr.volatility() < rutile_expr::Volatility::Volatile);
+        let (plan, order, limit) = match self.assigning && !distinct && plain_order {
+            // Variables are assigned row by row in the order and number of the rows that are sent.
+            true => (sorted(plan, order, limit), Vec::new(), LimitClause::default()),
+            false => (plan, order, limit),
+        };
         let mut exprs = Vec::with_capacity(items.len());
         let mut outputs = Vec::with_capacity(items.len());
         for item in items {
@@ -509,4 +530,25 @@ fn mark(plan: &mut LogicalPlan, clause: LockClause, of: &[ast::ObjectName], foun
 /// Marks every scan of a FROM clause as read for a change.
 pub(super) fn lock_for_write(plan: &mut LogicalPlan) {
     mark(plan, LockClause { exclusive: true, wait: LockWait::Default }, &[], &mut []);
+}
+
+/// Whether a block assigns user variables.
+fn assigns_variables(select: &ast::Select, order_by: &[ast::OrderItem]) -> bool {
+    let in_items = select.items.iter().any(|item| match item {
+        ast::SelectItem::Expr { expr, .. } => expr.assigns(),
+        ast::SelectItem::Wildcard | ast::SelectItem::TableWildcard(_) => false,
+    });
+    in_items
+        || select.where_.as_ref().is_some_and(ast::Expr::assigns)
+        || order_by.iter().any(|key| key.expr.assigns())
+}
+
+/// Rows in an order, and so many of them.
+fn sorted(plan: LogicalPlan, mut keys: Vec<SortKey>, limit: LimitClause) -> LogicalPlan {
+    keys.retain(|key| !key.expr.is_constant());
+    let plan = match keys.is_empty() {
+        true => plan,
+        false => LogicalPlan::Sort { input: Box::new(plan), keys },
+    };
+    limited(plan, limit)
 }

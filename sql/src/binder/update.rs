@@ -7,7 +7,7 @@ use super::from::From;
 use super::query::limited;
 use super::scope::{Clause, ScopeChain, same};
 use super::{Binder, ExprScope, column_expr};
-use crate::catalog::model::{HandleKind, TableKind};
+use crate::catalog::model::{ColumnDefault, HandleKind, TableKind};
 use crate::error::{Error, Result};
 use crate::parser::ast;
 use crate::plan::dml::{Assignment, DmlTarget, InsertValue, UpdatePlan};
@@ -32,6 +32,7 @@ impl Binder<'_> {
         let mut assignments = Vec::with_capacity(update.assignments.len());
         let chain = Rc::clone(&source.chain);
         let mut names = ExprScope::new(&chain, Clause::FieldList);
+        self.assigning = update.assignments.iter().any(|assignment| assignment.value.assigns());
         for assignment in &update.assignments {
             let column = chain.scope.find(&assignment.column, Clause::FieldList)?;
             let column = column
@@ -45,7 +46,18 @@ impl Binder<'_> {
                 targets.push(scan);
                 targets.len() - 1
             });
-            let value = self.bind_value(&assignment.value, &mut names)?;
+            let info = &source.scans[scan].0;
+            let value = match (&assignment.value, &info.table.columns[offset].default) {
+                (ast::Expr::Default(None), ColumnDefault::Expr(text)) => {
+                    let columns = info.schema.columns.iter();
+                    let public = columns
+                        .zip(&info.offsets)
+                        .filter(|(_, at)| info.table.columns.get(**at).is_some_and(|c| c.state.is_public()));
+                    let row: Vec<_> = public.map(|(column, _)| column.clone()).collect();
+                    InsertValue::Expr(self.bind_default(text, row)?)
+                }
+                (value, _) => self.bind_value(value, &mut names)?,
+            };
             assignments.push(Assignment { target, column: offset, value });
         }
         for apply in std::mem::take(&mut names.applies) {

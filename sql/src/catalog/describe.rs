@@ -117,7 +117,7 @@ pub fn shown_default(column: &ColumnInfo) -> Option<String> {
     match &column.default {
         ColumnDefault::None | ColumnDefault::Null => None,
         ColumnDefault::CurrentTimestamp => Some(now(column)),
-        ColumnDefault::Expr(text) => Some(text.clone()),
+        ColumnDefault::Expr(text) => Some(text.replace('\\', "\\\\").replace('\'', "\\'")),
         ColumnDefault::Value(bytes) if column.ty.tp == MysqlType::Bit => Some(bits(bytes)),
         ColumnDefault::Value(bytes) if column.ty.is_binary_string() => {
             // MySQL stops at the first zero byte here.

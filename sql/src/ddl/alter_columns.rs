@@ -101,6 +101,7 @@ fn add(
             let now = now.ok_or_else(|| Error::internal("the clock is outside the range of DATETIME"))?;
             ColumnDefault::Value(now.format_datetime(info.ty.decimals).into_bytes())
         }
+        // The rows there are would each have a value of their own.
         ColumnDefault::Expr(_) => {
             altered.rewrites = Some("adding a column whose default is an expression");
             ColumnDefault::Null
@@ -162,6 +163,7 @@ fn drop(altered: &mut Altered, name: &str) -> Result<()> {
     let Some(offset) = table.column_offset(name) else {
         return Err(Error::CantDropFieldOrKey { name: name.into() });
     };
+    super::default_expr::check_unreferenced(table, name)?;
     if table.columns.len() == 1 {
         return Err(Error::CantRemoveAllFields);
     }
@@ -201,6 +203,7 @@ fn drop(altered: &mut Altered, name: &str) -> Result<()> {
 fn rename(altered: &mut Altered, old: &str, new: &str) -> Result<()> {
     let table = &mut altered.table;
     let offset = offset_of(table, old)?;
+    super::default_expr::check_unreferenced(table, old)?;
     if table.column_offset(new).is_some_and(|other| other != offset) {
         return Err(Error::DupFieldName { column: new.into() });
     }

@@ -172,7 +172,7 @@ pub fn default_of(
 ) -> Result<ColumnDefault> {
     let invalid = || Error::InvalidDefault { column: info.name.clone() };
     if parenthesized {
-        return Ok(ColumnDefault::Expr(text.to_string()));
+        return Ok(ColumnDefault::Expr(super::default_expr::stored(&info.name, expr, text, ctx)?));
     }
     if let Expr::Function(call) = expr
         && is_now(call)

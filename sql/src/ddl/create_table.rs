@@ -241,6 +241,7 @@ fn build_indexes(
 
 /// What must hold of a table as a whole.
 pub fn check_table(table: &TableInfo) -> Result<()> {
+    super::default_expr::check(table)?;
     let mut autos = table.columns.iter().enumerate().filter(|(_, column)| column.auto_increment);
     if let Some((offset, _)) = autos.next() {
         let keyed = table.indexes.iter().any(|index| {

@@ -11,6 +11,7 @@ mod alter_columns;
 pub mod column;
 pub mod create_table;
 mod database;
+mod default_expr;
 mod drop;
 mod index;
 mod rename;

@@ -37,7 +37,9 @@ fn open_node(plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
         PhysicalNode::Project { input, exprs } => {
             let (exprs, eval, schema) = (exprs.clone(), Arc::clone(&ctx.eval), plan.schema.arrow());
             let input = open(input, ctx)?;
-            Ok(input.map(move |batch| filter::project(&batch?, &exprs, &schema, &eval)).boxed())
+            let by_row = exprs.iter().any(filter::assigns);
+            let project = if by_row { filter::project_by_row } else { filter::project };
+            Ok(input.map(move |batch| project(&batch?, &exprs, &schema, &eval)).boxed())
         }
         PhysicalNode::HashJoin(join) => super::join::hash_join(join, plan, ctx),
         PhysicalNode::LoopJoin(join) => super::join::loop_join(join, plan, ctx),

@@ -54,7 +54,7 @@ pub(super) struct NewRow {
     pub row: Row,
     pub handle: Handle,
     /// The AUTO_INCREMENT value that was generated for it.
-    generated: Option<u64>,
+    pub generated: Option<u64>,
     /// The AUTO_INCREMENT value that was given.
     given: Option<u64>,
     /// The source query's columns, for ON DUPLICATE KEY UPDATE.
@@ -79,6 +79,8 @@ pub(super) struct Inserter<'a> {
     defaults: Vec<Option<Datum>>,
     pub counts: Counts,
     row_number: usize,
+    /// The AUTO_INCREMENT column's largest value was generated.
+    at_top: bool,
 }
 
 impl<'a> Inserter<'a> {
@@ -89,10 +91,19 @@ impl<'a> Inserter<'a> {
     ) -> Result<Self> {
         let writer = TableWriter::new(ctx, eval, &plan.table).await?;
         let defaults = vec![None; plan.table.columns.len()];
-        Ok(Inserter { plan, ctx, eval, writer, defaults, counts: Counts::default(), row_number: 0 })
+        Ok(Inserter {
+            plan,
+            ctx,
+            eval,
+            writer,
+            defaults,
+            counts: Counts::default(),
+            row_number: 0,
+            at_top: false,
+        })
     }
 
-    fn table(&self) -> &'a TableInfo {
+    pub(super) fn table(&self) -> &'a TableInfo {
         &self.plan.table
     }
 
@@ -111,9 +122,14 @@ impl<'a> Inserter<'a> {
         self.row_number += 1;
         let mut row = self.default_row()?;
         let mut auto_given = false;
+        let mut late = Vec::new();
         for (offset, value) in self.plan.columns.iter().zip(values) {
             let slot = Slot { column: &self.table().columns[*offset], row: self.row_number };
             let InsertValue::Expr(expr) = value else {
+                if self.has_expression(*offset) {
+                    late.push(*offset);
+                    continue;
+                }
                 row[*offset] = self.default_of(*offset)?;
                 continue;
             };
@@ -121,7 +137,26 @@ impl<'a> Inserter<'a> {
             auto_given |= slot.column.auto_increment;
             row[*offset] = self.accept(value, expr.field_type(), slot, single)?;
         }
+        self.compute_defaults(&mut row, &late, single)?;
         self.finish(row, auto_given, Vec::new()).await
+    }
+
+    /// Whether the column's default is an expression.
+    fn has_expression(&self, offset: usize) -> bool {
+        self.plan.defaults.iter().any(|(other, _)| *other == offset)
+    }
+
+    /// Expression defaults of the columns that the statement gives no value, in the table's order; `late`: of these, too.
+    fn compute_defaults(&self, row: &mut Row, late: &[usize], single: bool) -> Result<()> {
+        for (offset, expr) in &self.plan.defaults {
+            if self.plan.columns.contains(offset) && !late.contains(offset) {
+                continue;
+            }
+            let slot = Slot { column: &self.table().columns[*offset], row: self.row_number };
+            let value = dml::value_of(self.eval, expr, row)?;
+            row[*offset] = self.accept(value, expr.field_type(), slot, single)?;
+        }
+        Ok(())
     }
 
     /// The row that a source query's row, or a line of a file, makes.
@@ -134,6 +169,7 @@ impl<'a> Inserter<'a> {
             auto_given |= slot.column.auto_increment;
             row[*offset] = self.accept(value.clone(), ty, slot, false)?;
         }
+        self.compute_defaults(&mut row, &[], false)?;
         let source = if self.plan.on_duplicate.is_empty() { Vec::new() } else { source };
         self.finish(row, auto_given, source).await
     }
@@ -153,7 +189,7 @@ impl<'a> Inserter<'a> {
         for offset in 0..self.table().columns.len() {
             let named = self.plan.columns.contains(&offset);
             let quiet = self.table().columns[offset].auto_increment;
-            row.push(if quiet {
+            row.push(if quiet || self.has_expression(offset) {
                 Datum::Null
             } else if named {
                 // What an expression to its left reads; no default is no error here.
@@ -192,6 +228,7 @@ impl<'a> Inserter<'a> {
             if number.is_none() || (number == Some(0) && !(zero_is_a_value && auto_given)) {
                 let (increment, first) = self.ctx.settings.auto_increment;
                 let value = auto_id::next_increment(&self.ctx.client, table, increment, first).await?;
+                let value = self.capped(value, &column.ty)?;
                 row[offset] = auto_datum(value, &column.ty)?;
                 generated = Some(value);
             } else if let Some(value) = number.filter(|v| *v > 0) {
@@ -205,6 +242,17 @@ impl<'a> Inserter<'a> {
                 .ok_or_else(|| Error::internal("a row has no primary key"))?,
         };
         Ok(NewRow { row, handle, generated, given, source })
+    }
+
+    /// At its type's top a counter stays: the value is given out once more, and is a duplicate where it is a unique key; but
+    /// no statement gets it twice, nor a table that was told to begin above it.
+    fn capped(&mut self, value: u64, ty: &FieldType) -> Result<u64> {
+        let top = auto_id::top_of(ty);
+        if value == u64::MAX || (value > top && (self.at_top || self.table().auto_increment > top)) {
+            return Err(Error::AutoIncrementFailed);
+        }
+        self.at_top |= value >= top;
+        Ok(value.min(top))
     }
 
     /// Writes rows, in order.

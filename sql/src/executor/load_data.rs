@@ -22,7 +22,13 @@ use crate::{Error, Result};
 const READ_SIZE_BYTES: usize = 256 << 10;
 
 /// Runs LOAD DATA; what it did is in the context's effects.
-pub async fn execute(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()> {
+///
+/// `defaults`: the table's expression defaults, bound.
+pub async fn execute(
+    load: &LoadData,
+    defaults: Vec<(usize, rutile_expr::Expr)>,
+    ctx: &Arc<StatementContext>,
+) -> Result<()> {
     if !load.assignments.is_empty() {
         return Err(Error::not_supported("LOAD DATA … SET"));
     }
@@ -38,6 +44,7 @@ pub async fn execute(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()>
         db: load.table.schema.clone().or_else(|| ctx.database.clone()).unwrap_or_default(),
         columns: targets.iter().flatten().copied().collect(),
         source: InsertSource::Values(Vec::new()),
+        defaults,
         on_duplicate: Vec::new(),
         ignore,
         replace: load.on_conflict == LoadConflict::Replace,
@@ -88,7 +95,8 @@ pub async fn execute(load: &LoadData, ctx: &Arc<StatementContext>) -> Result<()>
     Ok(())
 }
 
-fn table_of(load: &LoadData, ctx: &StatementContext) -> Result<Arc<TableInfo>> {
+/// The table that is loaded.
+pub fn table_of(load: &LoadData, ctx: &StatementContext) -> Result<Arc<TableInfo>> {
     let db = match &load.table.schema {
         Some(db) => db.as_str(),
         None => ctx.current_database()?,

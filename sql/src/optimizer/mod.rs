@@ -57,7 +57,7 @@ pub fn rewrite(plan: LogicalPlan, eval: &EvalContext) -> LogicalPlan {
 }
 
 fn optimize_insert(plan: InsertPlan<LogicalPlan>, eval: &EvalContext) -> Result<InsertPlan> {
-    let InsertPlan { db, table, columns, source, on_duplicate, ignore, replace } = plan;
+    let InsertPlan { db, table, columns, source, defaults, on_duplicate, ignore, replace } = plan;
     let width = 2 * table.columns.len();
     let (source, on_duplicate) = match source {
         InsertSource::Values(rows) => (InsertSource::Values(rows), on_duplicate),
@@ -71,7 +71,7 @@ fn optimize_insert(plan: InsertPlan<LogicalPlan>, eval: &EvalContext) -> Result<
             (InsertSource::Query(Box::new(query)), on_duplicate)
         }
     };
-    Ok(InsertPlan { db, table, columns, source, on_duplicate, ignore, replace })
+    Ok(InsertPlan { db, table, columns, source, defaults, on_duplicate, ignore, replace })
 }
 
 fn to_positions(assignments: Vec<Assignment>, place: &dyn Fn(usize) -> usize) -> Vec<Assignment> {

@@ -16,6 +16,8 @@ pub struct InsertPlan<P = PhysicalPlan> {
     /// Offsets of the columns the source gives, in the source's order. The other columns take their defaults.
     pub columns: Vec<usize>,
     pub source: InsertSource<P>,
+    /// Expression defaults: offset of the column, and the expression over the new row (`Expr::Column(offset)`).
+    pub defaults: Vec<(usize, Expr)>,
     /// `ON DUPLICATE KEY UPDATE`. Columns of the expressions, with n = `table.columns.len()`: `0..n` the existing row,
     /// `n..2n` the row that was to be inserted (`VALUES(c)` or the row alias), `2n..` the source query's columns.
     pub on_duplicate: Vec<Assignment>,

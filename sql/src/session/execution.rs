@@ -15,6 +15,7 @@ use super::instance::Counters;
 use super::prepared::PlanKey;
 use super::transaction::OpenTransaction;
 use super::{OkInfo, QueryResult, Request, ResultSet, Session};
+use crate::binder::BindContext;
 use crate::context::{Output, Rows, StatementContext, StatementTxn};
 use crate::parser::ast::{IntoClause, LoadConflict, Query, SetExpr, Statement};
 use crate::plan::{Plan, SchemaRef};
@@ -106,7 +107,10 @@ impl Session {
     ) -> Result<QueryResult> {
         if let Statement::LoadData(load) = &**statement {
             self.check_statement(statement)?;
-            Box::pin(crate::executor::load_data::execute(load, ctx)).await?;
+            let table = crate::executor::load_data::table_of(load, ctx)?;
+            let names = BindContext { statement: ctx, param_types: &[] };
+            let defaults = crate::binder::bind_defaults("", &table, names)?;
+            Box::pin(crate::executor::load_data::execute(load, defaults, ctx)).await?;
             self.end_execution(ctx).await?;
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
@@ -180,7 +184,7 @@ impl Session {
             && let Err(error) = Box::pin(txn.commit()).await
         {
             let client = &self.instance.client;
-            return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval).await);
+            return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval, Some(txn)).await);
         }
         if ctx.effects.generated_id() != 0 {
             let id = ctx.effects.generated_id();

@@ -110,6 +110,34 @@ impl Account {
         format!("`{}`@`{}`", self.user.replace('`', "``"), self.host.replace('`', "``"))
     }
 
+    /// The statement of SHOW CREATE USER.
+    pub fn create_statement(&self) -> String {
+        let plugin = match self.plugin {
+            AuthPlugin::NativePassword => "mysql_native_password",
+            AuthPlugin::CachingSha2Password => "caching_sha2_password",
+        };
+        let mut text = format!("CREATE USER {} IDENTIFIED WITH '{plugin}'", self.quoted());
+        if !self.auth.is_empty() {
+            text.push_str(" AS '");
+            for c in String::from_utf8_lossy(&self.auth).chars() {
+                match c {
+                    '\'' => text.push_str("\\'"),
+                    '\\' => text.push_str("\\\\"),
+                    '\n' => text.push_str("\\n"),
+                    '\r' => text.push_str("\\r"),
+                    other => text.push(other),
+                }
+            }
+            text.push('\'');
+        }
+        let lock = if self.locked { "LOCK" } else { "UNLOCK" };
+        text.push_str(&format!(
+            " REQUIRE NONE PASSWORD EXPIRE DEFAULT ACCOUNT {lock} PASSWORD HISTORY DEFAULT PASSWORD REUSE \
+             INTERVAL DEFAULT PASSWORD REQUIRE CURRENT DEFAULT"
+        ));
+        text
+    }
+
     /// The lines of SHOW GRANTS.
     pub fn grants(&self) -> Vec<String> {
         let account = self.quoted();

@@ -196,7 +196,7 @@ impl Session {
     /// Commits what is open.
     pub(super) async fn commit_open(&mut self) -> Result<()> {
         match self.open.take() {
-            Some(open) => match open.commit().await {
+            Some(open) => match open.commit_all().await {
                 Ok(()) => Ok(()),
                 Err(error) => {
                     let (schema, client) = (self.instance.catalog.snapshot(), &self.instance.client);
@@ -205,6 +205,7 @@ impl Session {
                         &schema,
                         client,
                         &rutile_expr::EvalContext::default(),
+                        open.begun_transaction(),
                     )
                     .await)
                 }

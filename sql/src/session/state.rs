@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rutile_expr::context::{Level, Warning};
 use rutile_expr::types::{Datum, FieldType};
@@ -11,7 +12,7 @@ use super::instance::{Connection, Instance, now_micros};
 use super::privilege::Account;
 use super::variable_table::{Scopes, Variable};
 use super::variables::{self, SessionVariables, Value, lookup, value_in};
-use crate::context::{Environment, Process, VariableScope};
+use crate::context::{AccountWords, Environment, Process, VariableScope};
 use crate::{Error, Result};
 
 /// What a session shares with its running statement.
@@ -119,5 +120,19 @@ impl Environment for SessionState {
 
     fn current_grants(&self) -> Vec<String> {
         self.account.read().grants()
+    }
+
+    fn account<'a>(&'a self, user: &'a str, host: &'a str) -> BoxFuture<'a, Result<Option<AccountWords>>> {
+        Box::pin(async move {
+            let own = self.account.read().clone();
+            let is_own = own.user == user && own.host.eq_ignore_ascii_case(host);
+            if !is_own && !own.is_super() {
+                return Err(Error::DbAccessDenied { user: own.user, host: own.host, db: "mysql".to_owned() });
+            }
+            let all = self.instance.accounts.all().await?;
+            let found = all.into_iter().find(|a| a.user == user && a.host.eq_ignore_ascii_case(host));
+            Ok(found
+                .map(|account| AccountWords { grants: account.grants(), create: account.create_statement() }))
+        })
     }
 }

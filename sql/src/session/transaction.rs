@@ -136,7 +136,7 @@ impl OpenTransaction {
     }
 
     /// Makes everything durable and visible.
-    pub async fn commit(self) -> rutile_client::Result<()> {
+    pub async fn commit_all(&self) -> rutile_client::Result<()> {
         if let Some(txn) = self.cell.get() {
             txn.commit().await?;
         }

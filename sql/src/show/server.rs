@@ -66,17 +66,35 @@ pub fn process_list(full: bool, ctx: &StatementContext) -> ResultSet {
     ResultSet::empty("Id:n User Host db Command Time:n State Info").with_rows(rows.collect())
 }
 
-/// The session's own grants.
-pub fn grants(user: Option<&Account>, ctx: &StatementContext) -> Result<ResultSet> {
-    let (name, host) = ctx.environment.current_user();
-    if user.is_some_and(|user| user.user != name || user.host != host) {
-        return Err(Error::not_supported("SHOW GRANTS FOR another account"));
-    }
+/// The grants of an account, or the session's own.
+pub async fn grants(user: Option<&Account>, ctx: &StatementContext) -> Result<ResultSet> {
+    let (name, host) = named(user, ctx);
+    let account = ctx.environment.account(&name, &host).await?.ok_or_else(|| Error::Mysql {
+        code: 1141,
+        state: "42000",
+        message: format!("There is no such grant defined for user '{name}' on host '{host}'"),
+    })?;
     let columns = vec![(format!("Grants for {name}@{host}"), text(1024))];
-    Ok(ResultSet {
-        columns,
-        rows: ctx.environment.current_grants().into_iter().map(|grant| vec![s(grant)]).collect(),
-    })
+    Ok(ResultSet { columns, rows: account.grants.into_iter().map(|grant| vec![s(grant)]).collect() })
+}
+
+/// `SHOW CREATE USER`
+pub async fn create_user(user: Option<&Account>, ctx: &StatementContext) -> Result<ResultSet> {
+    let (name, host) = named(user, ctx);
+    let account = ctx.environment.account(&name, &host).await?;
+    let account = account.ok_or_else(|| Error::UserOperationFailed {
+        operation: "SHOW CREATE USER",
+        users: format!("'{name}'@'{host}'"),
+    })?;
+    let columns = vec![(format!("CREATE USER for {name}@{host}"), text(1024))];
+    Ok(ResultSet { columns, rows: vec![vec![s(account.create)]] })
+}
+
+fn named(user: Option<&Account>, ctx: &StatementContext) -> (String, String) {
+    match user.filter(|user| !user.current) {
+        Some(user) => (user.user.clone(), user.host.clone()),
+        None => ctx.environment.current_user(),
+    }
 }
 
 /// `SHOW ENGINE name STATUS`

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use dashmap::DashMap;
 use rutile_client::{Client, TxnOptions};
+use rutile_expr::FieldType;
 use rutile_proto::codec;
 use rutile_proto::ids::ClusterId;
 use tokio::sync::Mutex;
@@ -101,8 +102,22 @@ pub async fn rebase(client: &Client, table: TableId, value: u64) -> Result<()> {
     refill(client, table, Sequence::Increment, &mut range, value, 1).await
 }
 
+/// The largest value a counter of this type gives out.
+pub fn top_of(ty: &FieldType) -> u64 {
+    match ty {
+        ty if !ty.is_integer() => u64::MAX - 1,
+        ty if ty.unsigned => ty.unsigned_max(),
+        ty => ty.signed_range().1 as u64,
+    }
+}
+
 /// What the next generated value would be, for SHOW CREATE TABLE: 0 if none was ever taken.
 pub async fn peek(client: &Client, table: &TableInfo) -> Result<u64> {
+    let top = table.auto_column().map_or(u64::MAX, |(_, column)| top_of(&column.ty));
+    Ok(peek_uncapped(client, table).await?.min(top.max(table.auto_increment)))
+}
+
+async fn peek_uncapped(client: &Client, table: &TableInfo) -> Result<u64> {
     let shared = range_of(client, table.id, Sequence::Increment);
     let range = shared.lock().await;
     if range.next > 0 {

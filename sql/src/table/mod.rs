@@ -2,6 +2,7 @@
 
 pub mod auto_id;
 pub mod constraint;
+pub mod estimate;
 pub mod index;
 pub mod mutate;
 pub mod row;

@@ -325,15 +325,18 @@ fn index_id_of(key: &[u8]) -> Option<i64> {
     is_index_key(key).then(|| codec::decode_i64(&mut key.get(PREFIX_LEN..)?).ok()).flatten()
 }
 
-/// The error of a commit that found `key` taken: names the entry of the row that has it.
+/// The error of a commit that found `key` taken: names the entry as the transaction was to write it, or, where that is not
+/// known any more, as the row that has it spells it.
 pub async fn duplicate_of_key(
     schema: &InfoSchema,
     client: &Client,
     eval: &EvalContext,
     key: &Bytes,
+    txn: Option<&Transaction>,
 ) -> Error {
     let unnamed = || Error::DupEntry { entry: hex::encode(key), key: "?".to_owned() };
-    duplicate_in(schema, client, eval, key).await.ok().flatten().unwrap_or_else(unnamed)
+    let own = txn.and_then(|txn| txn.own_write(key)).flatten();
+    duplicate_in(schema, client, eval, key, own).await.ok().flatten().unwrap_or_else(unnamed)
 }
 
 async fn duplicate_in(
@@ -341,12 +344,18 @@ async fn duplicate_in(
     client: &Client,
     eval: &EvalContext,
     key: &Bytes,
+    own: Option<Bytes>,
 ) -> Result<Option<Error>> {
     let Some(mut id) = key.strip_prefix(&[TABLE_PREFIX]) else { return Ok(None) };
     let Ok(id) = codec::decode_i64(&mut id) else { return Ok(None) };
     let Some((_, table)) = schema.table_by_id(TableId(id)) else { return Ok(None) };
-    let newest = client.snapshot(rutile_client::Timestamp::MAX);
-    let Some(value) = newest.get(key).await? else { return Ok(None) };
+    let value = match own {
+        Some(value) => value,
+        None => match client.snapshot(rutile_client::Timestamp::MAX).get(key).await? {
+            Some(value) => value,
+            None => return Ok(None),
+        },
+    };
     let (index, row) = if key.get(PREFIX_LEN - 2..PREFIX_LEN) == Some(&ROW_MARK[..]) {
         let handle = row::handle_of_row_key(table, key)?;
         (table.primary(), row::decode_row(eval, table, &handle, &value)?)

@@ -350,7 +350,12 @@ impl Transaction {
             }
             return Ok(None);
         }
-        Committer::new(self, start_ts, &state).run().await.map(Some)
+        let result = Committer::new(self, start_ts, &state).run().await;
+        if matches!(result, Err(Error::AlreadyExists { .. })) {
+            // Who names the duplicate asks what was to be written.
+            self.inner.state.lock().buffer = state.buffer;
+        }
+        result.map(Some)
     }
 
     /// Gives everything up and releases the locks. Rolling back what has ended is no error.

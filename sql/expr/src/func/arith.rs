@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::eval::Value;
 use crate::expr::{Expr, Function, Scope};
 use crate::types::decimal::POW10;
-use crate::types::field_type::{DECIMAL_SCALE_MAX, Family};
+use crate::types::field_type::{DECIMAL_DIGITS_MAX, DECIMAL_SCALE_MAX, Family};
 use crate::types::{Collation, Datum, Decimal, FieldType};
 
 /// This family's functions.
@@ -183,7 +183,11 @@ fn double_result(scope: &Scope<'_>, value: f64) -> Result<Datum> {
 
 fn decimal_value(scope: &Scope<'_>, value: Option<Decimal>) -> Result<Datum> {
     let value = value.ok_or_else(|| out_of_range(scope))?;
-    Ok(Datum::Decimal(value.rescale(scope.ret().decimals)))
+    let scale = scope.ret().decimals;
+    if value.int_digits() + u32::from(scale) > DECIMAL_DIGITS_MAX {
+        return Err(out_of_range(scope));
+    }
+    Ok(Datum::Decimal(value.rescale(scale)))
 }
 
 fn binary(

@@ -9,6 +9,7 @@ use crate::context::EvalContext;
 use crate::error::{Error, Result};
 use crate::eval::{Input, Value};
 use crate::expr::{Expr, Function, Scope, Volatility};
+use crate::types::field_type::LENGTH_UNSPECIFIED;
 use crate::types::{Collation, Datum, FieldType};
 
 const fn stable(name: &'static str, scalar: crate::expr::ScalarFn) -> Function {
@@ -32,6 +33,12 @@ pub(super) const ENTRIES: &[Entry] = &[
         ret::uint,
     ),
     Entry::custom(stable("getvar", getvar), 1, 1, resolve_getvar),
+    Entry::custom(
+        Function::with_nulls("getvar_now", getvar).volatility(Volatility::Volatile),
+        1,
+        2,
+        resolve_getvar_now,
+    ),
     Entry::custom(
         Function::with_nulls("setvar", setvar).volatility(Volatility::Volatile),
         2,
@@ -114,6 +121,18 @@ fn resolve_getvar(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> 
     let field_type = match ctx.user_vars.get(&name) {
         Some((_, field_type)) => field_type.with_not_null(false),
         None => FieldType::varchar(0, Collation::Binary),
+    };
+    let collation = field_type.collation;
+    Ok(entry.call(args, field_type, collation))
+}
+
+/// Where the statement assigns variables: the value as of the row. The second argument's type is the variable's, if given.
+fn resolve_getvar_now(ctx: &EvalContext, entry: &'static Entry, args: Vec<Expr>) -> Result<Expr> {
+    let name = variable_name(ctx, &args[0])?;
+    let field_type = match (args.get(1), ctx.user_vars.get(&name)) {
+        (Some(sample), _) => sample.field_type().clone(),
+        (None, Some((_, field_type))) => field_type.with_not_null(false),
+        (None, None) => FieldType::varchar(LENGTH_UNSPECIFIED, Collation::DEFAULT),
     };
     let collation = field_type.collation;
     Ok(entry.call(args, field_type, collation))

@@ -1,11 +1,11 @@
-//! Exact decimal numbers of up to 65 digits, 30 of them behind the point.
+//! Exact decimal numbers. A column has up to 65 digits, 30 of them behind the point; a computed number up to 76.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use ethnum::I256;
 
-use super::field_type::{DECIMAL_PRECISION_MAX, DECIMAL_SCALE_MAX};
+use super::field_type::{DECIMAL_DIGITS_MAX, DECIMAL_PRECISION_MAX, DECIMAL_SCALE_MAX};
 
 /// A number `value / 10^scale`. Two decimals are equal when their numbers are, whatever their scales.
 #[derive(Debug, Clone, Copy)]
@@ -194,28 +194,28 @@ impl Decimal {
     fn checked(value: Option<I256>, scale: u8) -> Option<Decimal> {
         let mut result = Decimal { value: value?, scale };
         // Fractional digits give way before whole ones do.
-        while !result.fits(DECIMAL_PRECISION_MAX) && result.scale > 0 {
-            let excess = result.digits().saturating_sub(DECIMAL_PRECISION_MAX).max(1);
+        while !result.fits(DECIMAL_DIGITS_MAX) && result.scale > 0 {
+            let excess = result.digits().saturating_sub(DECIMAL_DIGITS_MAX).max(1);
             result = result.rescale(result.scale.saturating_sub(excess as u8));
         }
-        result.fits(DECIMAL_PRECISION_MAX).then_some(result)
+        result.fits(DECIMAL_DIGITS_MAX).then_some(result)
     }
 
-    /// The sum; `None` above 65 digits.
+    /// The sum; `None` above 76 digits.
     #[must_use]
     pub fn add(&self, other: &Decimal) -> Option<Decimal> {
         let (a, b, scale) = self.aligned(other);
         Decimal::checked(a.checked_add(b), scale)
     }
 
-    /// The difference; `None` above 65 digits.
+    /// The difference; `None` above 76 digits.
     #[must_use]
     pub fn sub(&self, other: &Decimal) -> Option<Decimal> {
         let (a, b, scale) = self.aligned(other);
         Decimal::checked(a.checked_sub(b), scale)
     }
 
-    /// The product, rounded to 30 digits behind the point; `None` above 65 digits.
+    /// The product, rounded to 30 digits behind the point; `None` above 76 digits.
     #[must_use]
     pub fn mul(&self, other: &Decimal) -> Option<Decimal> {
         let scale = u32::from(self.scale) + u32::from(other.scale);
@@ -240,7 +240,7 @@ impl Decimal {
         from_bigint(product, scale, scale.min(u32::from(DECIMAL_SCALE_MAX)))
     }
 
-    /// The quotient with `scale` digits behind the point; `None` for a zero divisor or above 65 digits.
+    /// The quotient with `scale` digits behind the point; `None` for a zero divisor or above 76 digits.
     #[must_use]
     pub fn div(&self, other: &Decimal, scale: u8) -> Option<Decimal> {
         if other.is_zero() {
@@ -321,7 +321,7 @@ impl Decimal {
 
     /// Parses the longest valid beginning of `text` (no leading spaces): the number and how many bytes were used.
     /// `None` when it does not begin with a number. Digits beyond the 30th behind the point are rounded away; a number
-    /// above 65 digits becomes the largest one.
+    /// above 76 digits becomes the largest one of 65.
     #[must_use]
     pub fn parse_prefix(text: &str) -> Option<(Decimal, usize)> {
         let bytes = text.as_bytes();
@@ -361,11 +361,12 @@ impl Decimal {
             return Decimal { value: I256::ZERO, scale: scale.clamp(0, 30) as u8 };
         }
         let signed = |d: Decimal| if negative { d.neg() } else { d };
-        if int_digits > i64::from(DECIMAL_PRECISION_MAX) {
+        if int_digits > i64::from(DECIMAL_DIGITS_MAX) {
             return signed(Decimal::max(DECIMAL_PRECISION_MAX, 0));
         }
-        let keep =
-            scale.min(i64::from(DECIMAL_SCALE_MAX)).min(i64::from(DECIMAL_PRECISION_MAX) - int_digits.max(0));
+        let keep = scale
+            .min(i64::from(DECIMAL_SCALE_MAX))
+            .min((i64::from(DECIMAL_PRECISION_MAX) - int_digits).clamp(0, i64::from(DECIMAL_PRECISION_MAX)));
         let used = (int_digits + keep).max(0).min(digits.len() as i64) as usize;
         let mut value = digits[..used].iter().fold(I256::ZERO, |v, d| v * 10 + I256::from(*d));
         if int_digits + keep >= 0 && digits.get(used).is_some_and(|d| *d >= 5) {
@@ -417,11 +418,11 @@ fn from_bigint(value: num_bigint::BigInt, from: u32, to: u32) -> Option<Decimal>
     let digits = value.magnitude().to_string();
     let negative = value.sign() == num_bigint::Sign::Minus;
     let digits: Vec<u8> = digits.bytes().map(|b| b - b'0').collect();
-    if digits.len() as i64 - i64::from(from) > i64::from(DECIMAL_PRECISION_MAX) {
+    if digits.len() as i64 - i64::from(from) > i64::from(DECIMAL_DIGITS_MAX) {
         return None;
     }
     Some(Decimal::from_digits(&digits, i64::from(from), negative).rescale(to as u8))
-        .filter(|d| d.fits(DECIMAL_PRECISION_MAX))
+        .filter(|d| d.fits(DECIMAL_DIGITS_MAX))
 }
 
 impl PartialEq for Decimal {

@@ -9,6 +9,8 @@ use super::collation::Collation;
 
 /// The most digits a DECIMAL has.
 pub const DECIMAL_PRECISION_MAX: u32 = 65;
+/// Digits that a computed number may have before it is stored in a column.
+pub const DECIMAL_DIGITS_MAX: u32 = 76;
 /// The most fractional digits a DECIMAL has.
 pub const DECIMAL_SCALE_MAX: u8 = 30;
 /// `decimals` of a FLOAT or DOUBLE without a fixed number of fractional digits.

@@ -46,7 +46,7 @@ async fn table_row(database: &DatabaseInfo, table: &TableInfo, ctx: &StatementCo
         s("InnoDB"),
         Datum::Int(10),
         s("Dynamic"),
-        u(0),
+        u(crate::table::estimate::rows(&ctx.client, table).await?),
         u(0),
         u(16_384),
         u(0),

@@ -7,7 +7,9 @@ mod admin;
 mod ddl;
 mod dml;
 mod expr;
+mod print;
 mod query;
+mod walk;
 
 pub use admin::*;
 pub use ddl::*;

@@ -36,7 +36,80 @@ public final class Work {
         metadata(conn);
       }
     }
+    cursors(args[0]);
+    largeValues(args[0]);
     System.out.println("ok jdbc");
+  }
+
+  /** Server-side cursors: rows come in portions, and another statement may run in between. */
+  private static void cursors(String port) throws SQLException {
+    String url = "jdbc:mysql://127.0.0.1:" + port
+        + "/c_jdbc?useCursorFetch=true&defaultFetchSize=70&connectionTimeZone=UTC&allowPublicKeyRetrieval=true";
+    try (Connection conn = DriverManager.getConnection(url, "root", ""); Statement s = conn.createStatement()) {
+      s.execute("CREATE TABLE cur (id INT PRIMARY KEY, s VARCHAR(20), x DOUBLE, at DATETIME(6))");
+      try (PreparedStatement p = conn.prepareStatement("INSERT INTO cur VALUES (?, ?, NULL, '2024-02-03 04:05:06.7')")) {
+        for (int i = 0; i < 1000; i++) {
+          p.setInt(1, i);
+          p.setString(2, "row " + i);
+          p.addBatch();
+        }
+        p.executeBatch();
+      }
+      for (int fetch : new int[] {1, 7, 1000, 5000}) {
+        try (PreparedStatement p = conn.prepareStatement("SELECT id, s, x, at FROM cur WHERE id >= ? ORDER BY id")) {
+          p.setFetchSize(fetch);
+          p.setInt(1, 10);
+          int wanted = 10;
+          try (ResultSet r = p.executeQuery()) {
+            while (r.next()) {
+              check(r.getInt(1), wanted, "id by cursor");
+              check(r.getString(2), "row " + wanted, "text by cursor");
+              check(r.getObject(3), null, "NULL by cursor");
+              check(r.getTimestamp(4).toString(), "2024-02-03 04:05:06.7", "datetime by cursor");
+              if (wanted == 500) {
+                try (ResultSet other = s.executeQuery("SELECT COUNT(*) FROM cur")) {
+                  other.next();
+                  check(other.getInt(1), 1000, "a statement beside a cursor");
+                }
+              }
+              wanted++;
+            }
+          }
+          check(wanted, 1000, "rows by cursor");
+          // The same statement again, left in the middle.
+          try (ResultSet r = p.executeQuery()) {
+            r.next();
+            check(r.getInt(1), 10, "a cursor opened again");
+          }
+        }
+      }
+      try (PreparedStatement p = conn.prepareStatement("SELECT id FROM cur WHERE id < 0");
+          ResultSet r = p.executeQuery()) {
+        check(r.next(), false, "an empty cursor");
+      }
+    }
+  }
+
+  /** A value of 60 MB on its way there and back. */
+  private static void largeValues(String port) throws SQLException {
+    String url = "jdbc:mysql://127.0.0.1:" + port + "/c_jdbc?useServerPrepStmts=true&allowPublicKeyRetrieval=true"
+        + "&maxAllowedPacket=67108864";
+    byte[] blob = new byte[60 << 20];
+    for (int i = 0; i < blob.length; i++) {
+      blob[i] = (byte) (i * 31 + i / 977);
+    }
+    try (Connection conn = DriverManager.getConnection(url, "root", ""); Statement s = conn.createStatement()) {
+      s.execute("CREATE TABLE large (id INT PRIMARY KEY, b LONGBLOB)");
+      try (PreparedStatement p = conn.prepareStatement("INSERT INTO large VALUES (1, ?)")) {
+        p.setBytes(1, blob);
+        check(p.executeUpdate(), 1, "large insert");
+      }
+      try (ResultSet r = s.executeQuery("SELECT b FROM large")) {
+        r.next();
+        check(Arrays.equals(r.getBytes(1), blob), true, "large value");
+      }
+      s.execute("DROP TABLE large");
+    }
   }
 
   private static void create(Connection conn) throws SQLException {
