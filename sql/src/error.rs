@@ -217,6 +217,10 @@ errors! {
     LockNowait => 3572u16, "HY000", "Statement aborted because lock(s) could not be acquired immediately and NOWAIT is set.";
     /// The transaction outgrew what a commit may carry.
     TransactionTooLarge { bytes: u64 } => 8004u16, "HY000", "Transaction is too large, size: {bytes}";
+    /// This server has lost touch with the cluster for so long that schema changes went on without it.
+    SchemaOutOfDate => 8027u16, "HY000", "Information schema is out of date: this server's lease is over and could not be renewed";
+    /// The table is not to be written, or changed by another statement, until a schema change is through; who waits for that too long gets this.
+    TableChanging => 1205u16, "HY000", "Lock wait timeout exceeded; try restarting transaction";
     /// The table changed between the plan and the commit; running the statement again will work.
     SchemaChanged => 8028u16, "HY000", "Information schema is changed during the execution of the statement. Try again";
     MemoryQuotaExceeded { connection: u64 } => 8175u16, "HY000", "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try narrowing your query scope or increase the memory quota limit and try again.[conn={connection}]";

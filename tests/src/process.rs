@@ -168,13 +168,60 @@ impl Playground {
 
     /// A new connection, as root, in `database` when it is not empty.
     pub async fn connect(&self, database: &str) -> Result<mysql_async::Conn> {
-        let builder = mysql_async::OptsBuilder::default()
-            .ip_or_hostname("127.0.0.1")
-            .tcp_port(self.ports.sql)
-            .user(Some("root"))
-            .prefer_socket(Some(false))
-            .db_name((!database.is_empty()).then_some(database));
-        Ok(mysql_async::Conn::new(builder).await?)
+        connect(self.ports.sql, database).await
+    }
+}
+
+/// A new connection to the SQL server on a port, as root, in `database` when it is not empty.
+pub async fn connect(port: u16, database: &str) -> Result<mysql_async::Conn> {
+    let builder = mysql_async::OptsBuilder::default()
+        .ip_or_hostname("127.0.0.1")
+        .tcp_port(port)
+        .user(Some("root"))
+        .prefer_socket(Some(false))
+        .db_name((!database.is_empty()).then_some(database));
+    Ok(mysql_async::Conn::new(builder).await?)
+}
+
+/// One more SQL server of a playground's cluster; killed when dropped.
+pub struct SqlServer {
+    pub port: u16,
+    child: Child,
+}
+
+impl SqlServer {
+    /// Starts it and waits until it accepts connections.
+    pub fn start(cluster: &Playground) -> Result<SqlServer> {
+        let ports = Ports::free()?;
+        let child = Command::new(binary()?)
+            .arg("sql")
+            .args(["--addr", &format!("127.0.0.1:{}", ports.sql)])
+            .args(["--status-addr", &format!("127.0.0.1:{}", ports.status)])
+            .args(["--pd", &format!("127.0.0.1:{}", cluster.ports.pd)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start rutile sql")?;
+        let mut server = SqlServer { port: ports.sql, child };
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", server.port)).is_err() {
+            if let Some(status) = server.child.try_wait()? {
+                bail!("rutile sql ended with {status}");
+            }
+            if begun.elapsed() > START_TIMEOUT {
+                bail!("rutile sql is not ready after {START_TIMEOUT:?}");
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for SqlServer {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

@@ -49,7 +49,6 @@ impl Binder<'_> {
             || Expr::literal(rutile_expr::types::Datum::Null, info.ty.clone().with_not_null(false));
         match &info.default {
             D::Null | D::CurrentTimestamp => Ok(typed_null()),
-            D::None if !info.ty.not_null => Ok(typed_null()),
             D::None => Err(Error::NoDefaultForField { column: info.name.clone() }),
             D::Value(_) => {
                 let value = crate::table::constraint::default_value(&self.ctx.statement.eval, info)?;

@@ -89,6 +89,7 @@ impl Binder<'_> {
         let table = infoschema
             .table(db, &name.name)
             .ok_or_else(|| Error::NoSuchTable { db: db.to_owned(), table: name.name.clone() })?;
+        self.tables.borrow_mut().push(Arc::clone(table));
         Ok((entry.info.name.clone(), Arc::clone(table)))
     }
 

@@ -21,6 +21,7 @@ mod subquery;
 mod types;
 mod update;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use rutile_expr::Expr;
 use rutile_expr::types::FieldType;
 
+use crate::catalog::model::TableInfo;
 use crate::context::StatementContext;
 use crate::error::{Error, Result};
 use crate::optimizer;
@@ -94,7 +96,8 @@ pub fn plan(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
         .map(|(id, title)| OutputColumn::computed(id, *title, text()));
     let schema = Schema::new(columns.collect());
     let body = PlanBody::Explain(ExplainPlan { analyze: explain.analyze, target, schema });
-    Ok(Plan { body, subqueries: Vec::new(), params: ctx.param_types.to_vec(), cacheable: false })
+    let params = ctx.param_types.to_vec();
+    Ok(Plan { body, subqueries: Vec::new(), params, cacheable: false, tables: Vec::new() })
 }
 
 /// Binds a query or a statement that changes rows.
@@ -114,7 +117,8 @@ pub fn bind(statement: &ast::Statement, params: usize, ctx: BindContext<'_>) -> 
         other => return Err(Error::internal(format!("no plan for {other:?}"))),
     };
     let params = ctx.param_types.to_vec();
-    Ok(Bound { statement, subqueries: binder.subqueries, params, cacheable: binder.cacheable })
+    let tables = binder.tables.into_inner();
+    Ok(Bound { statement, subqueries: binder.subqueries, params, cacheable: binder.cacheable, tables })
 }
 
 /// Binds an expression that sees no column: the value of SET, of a DEFAULT, of a LIMIT.
@@ -133,7 +137,7 @@ pub fn bind_constant(expr: &ast::Expr, ctx: BindContext<'_>) -> Result<Expr> {
 pub fn bind_over_table(
     expr: &ast::Expr,
     db: &str,
-    table: &Arc<crate::catalog::model::TableInfo>,
+    table: &Arc<TableInfo>,
     ctx: BindContext<'_>,
 ) -> Result<Expr> {
     let mut binder = Binder::new(ctx, 0);
@@ -161,6 +165,8 @@ pub(crate) struct Binder<'a> {
     /// Scans read what a change of the row needs, too.
     scans_for_write: bool,
     depth: usize,
+    /// The tables that were named.
+    tables: RefCell<Vec<Arc<TableInfo>>>,
 }
 
 /// How deep queries may nest.
@@ -180,6 +186,7 @@ impl<'a> Binder<'a> {
             assigned: HashMap::new(),
             scans_for_write: false,
             depth: 0,
+            tables: RefCell::default(),
         }
     }
 

@@ -2,19 +2,23 @@
 //!
 //! A change is decided by a pure function from the current snapshot to a list of [`Change`]s and written in one optimistic
 //! transaction together with the next schema version. Every change writes the version's key, so two never overlap: the
-//! later one conflicts, refreshes and decides again. A server looks at the version every [`REFRESH_MS`].
+//! later one conflicts, refreshes and decides again. A server looks at the version every [`REFRESH_MS`], and more often while a
+//! table is being changed in steps: each step waits until every server has come along ([`super::servers`]).
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rutile_client::{Client, KeyRange, Timestamp, TxnMode, TxnOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::bootstrap;
 use super::meta::{self, DroppedTable, Meta};
-use super::model::{Change, InfoSchema};
+use super::model::{Change, InfoSchema, TableChange, TableId};
+use super::servers::Membership;
 use super::system_tables;
+use super::usage::{TransactionSchema, Usage};
 use crate::{Error, Result};
 
 /// How often a server looks whether another one changed the schema.
@@ -23,8 +27,10 @@ const REFRESH_MS: u64 = 500;
 const ATTEMPTS_MAX: usize = 30;
 /// How long a dropped table's data stays, for transactions that still read it.
 const DROPPED_STAYS_MS: i64 = 60_000;
-/// How often old snapshots are looked at while a change waits for their users.
-const WAIT_STEP_MS: u64 = 5;
+/// As [`REFRESH_MS`], while a table is being changed.
+const REFRESH_CHANGING_MS: u64 = 10;
+/// How often, while a table is being changed, whether the server that does so still lives.
+const RECOVER_MS: u64 = 2_000;
 
 /// Gives out ids for new databases and tables while a change is decided.
 pub struct Ids {
@@ -48,8 +54,9 @@ impl Ids {
 pub struct Catalog {
     client: Client,
     current: RwLock<Arc<InfoSchema>>,
-    /// Earlier snapshots that statements or transactions may still use.
-    old: Mutex<Vec<Weak<InfoSchema>>>,
+    usage: Arc<Usage>,
+    membership: Membership,
+    next_job: AtomicU64,
     /// One change at a time within this server; others are kept apart by write conflicts.
     changing: tokio::sync::Mutex<()>,
     stop: CancellationToken,
@@ -59,16 +66,21 @@ impl Catalog {
     /// Loads the catalog, creating it in an empty cluster, and keeps it current until [`Catalog::stop`].
     pub async fn start(client: Client) -> Result<Arc<Catalog>> {
         let catalog = Arc::new(Catalog {
+            membership: Membership::new(client.clone()),
             client,
             current: RwLock::new(Arc::new(InfoSchema::default())),
-            old: Mutex::new(Vec::new()),
+            usage: Arc::default(),
+            next_job: AtomicU64::new(1),
             changing: tokio::sync::Mutex::new(()),
             stop: CancellationToken::new(),
         });
+        // From here on changes wait for this server, which then loads what is there.
+        catalog.membership.announce(0).await?;
         catalog.reload().await?;
         if catalog.snapshot().version() == 0 {
             bootstrap::create(&catalog).await?;
         }
+        catalog.announce().await?;
         tokio::spawn(Arc::clone(&catalog).keep_current());
         tokio::spawn(Arc::clone(&catalog).remove_dropped());
         Ok(catalog)
@@ -113,9 +125,7 @@ impl Catalog {
             return;
         }
         let old = std::mem::replace(&mut *current, Arc::new(schema));
-        let mut olds = self.old.lock();
-        olds.retain(|weak| weak.strong_count() > 0);
-        olds.push(Arc::downgrade(&old));
+        self.usage.retire(&old);
     }
 
     /// Changes the schema. `decide` may run several times, each time on the newest snapshot; an empty list changes nothing.
@@ -172,38 +182,83 @@ impl Catalog {
         Err(Error::SchemaChanged)
     }
 
-    /// Waits until nobody in this server uses a snapshot older than the current one, except the caller with its own.
-    pub async fn wait_for_old_snapshots(&self, own: &Arc<InfoSchema>, timeout: Duration) -> Result<()> {
-        let current = self.snapshot().version();
-        let own_is_old = own.version() < current;
-        let waiting = async {
-            loop {
-                let used = self.old.lock().iter().filter_map(Weak::upgrade).any(|schema| {
-                    // One for the reference just made, one for the caller's statement.
-                    let expected = 1 + usize::from(own_is_old && Arc::ptr_eq(&schema, own));
-                    schema.version() < current && Arc::strong_count(&schema) > expected
-                });
-                if !used {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(WAIT_STEP_MS)).await;
-            }
-        };
-        tokio::time::timeout(timeout, waiting).await.map_err(|_| Error::LockWaitTimeout)
+    /// A transaction begins to use the schema.
+    pub fn begin_transaction(&self) -> TransactionSchema {
+        self.usage.begin(&self.snapshot())
+    }
+
+    /// Fails when this server must not commit any more: others may have gone on without it.
+    pub fn check_lease(&self) -> Result<()> {
+        self.membership.check_lease()
+    }
+
+    /// A new change of a table, of this server.
+    pub fn new_change(&self, frozen: bool) -> TableChange {
+        TableChange {
+            server: self.membership.id(),
+            job: self.next_job.fetch_add(1, Ordering::Relaxed),
+            frozen,
+        }
+    }
+
+    /// Waits until nobody, in this server or another, uses an older definition of the table than the newest.
+    pub async fn wait_for_users(&self, table: TableId, timeout: Duration) -> Result<()> {
+        let version = self.snapshot().table_by_id(table).map(|(_, info)| info.version);
+        let version = version.ok_or(Error::SchemaChanged)?;
+        self.membership.wait_for(&self.usage, table, version, timeout).await
+    }
+
+    /// Tells the other servers how old the oldest schema in use here is.
+    async fn announce(&self) -> Result<()> {
+        self.membership.announce(self.usage.oldest(&self.snapshot())).await
     }
 
     async fn keep_current(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(Duration::from_millis(REFRESH_MS));
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut recovered = Instant::now();
         loop {
+            let changing = self.snapshot().all_tables().any(|(_, table)| table.change.is_some());
+            let pause_ms = if changing { REFRESH_CHANGING_MS } else { REFRESH_MS };
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = ticks.tick() => {}
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
             }
             if let Err(error) = self.refresh().await {
                 tracing::warn!(%error, "the schema version cannot be read");
+            } else if let Err(error) = self.announce().await {
+                tracing::warn!(%error, "this server's lease cannot be renewed");
+            }
+            if changing && recovered.elapsed() > Duration::from_millis(RECOVER_MS) {
+                recovered = Instant::now();
+                if let Err(error) = self.undo_abandoned().await {
+                    tracing::warn!(%error, "an abandoned schema change cannot be undone");
+                }
             }
         }
+        if let Err(error) = self.membership.leave().await {
+            tracing::debug!(%error, "the server's entry stays until its lease is over");
+        }
+    }
+
+    /// Undoes changes of tables whose servers are gone.
+    async fn undo_abandoned(&self) -> Result<()> {
+        let live = self.membership.live().await?;
+        let abandoned = |change: &TableChange| live.iter().all(|(id, _)| *id != change.server);
+        if !self.snapshot().all_tables().any(|(_, table)| table.change.as_ref().is_some_and(abandoned)) {
+            return Ok(());
+        }
+        self.change(|schema, _| {
+            let mut changes = Vec::new();
+            for (database, table) in schema.all_tables() {
+                if table.change.as_ref().is_some_and(abandoned) {
+                    let (info, dropped) = table.without_change();
+                    changes.push(Change::PutTable(database.id, Arc::new(info)));
+                    changes.extend(dropped.into_iter().map(|index| Change::DropIndexData(table.id, index)));
+                }
+            }
+            Ok(changes)
+        })
+        .await?;
+        Ok(())
     }
 
     /// Removes what was dropped before this server started.

@@ -7,11 +7,12 @@
 //! m/n                      last id given to a database or table, decimal text
 //! m/d database_id          DatabaseInfo as JSON
 //! m/t database_id table_id  TableInfo as JSON
+//! m/s server_id            an SQL server and the oldest schema it may use: ServerEntry as JSON
 //! m/g table_id             a dropped table whose data is to be removed: DroppedTable as JSON
 //! ```
 //!
 //! Other rooms keep their own keys beside these: `mauto` for AUTO_INCREMENT, `muser` for accounts, `mgc` for
-//! garbage collection. The keys of jobs of online schema changes will be under `m/j`.
+//! garbage collection. What a change of a table has reached stands in the table itself ([`super::model::TableChange`]).
 
 use bytes::Bytes;
 use rutile_client::{KeyRange, ReadView, ScanOptions, Snapshot, Transaction};
@@ -27,6 +28,16 @@ const LAST_ID_KEY: &[u8] = b"m/n";
 const DATABASE_PREFIX: &[u8] = b"m/d";
 const TABLE_PREFIX: &[u8] = b"m/t";
 const DROPPED_PREFIX: &[u8] = b"m/g";
+const SERVER_PREFIX: &[u8] = b"m/s";
+
+/// An SQL server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerEntry {
+    /// It uses no definition from before this schema version.
+    pub version: i64,
+    /// When its lease ends, in the milliseconds of the cluster's timestamps.
+    pub until_ms: u64,
+}
 
 /// A table that is gone from the catalog and whose keys are still in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +178,16 @@ impl<'a> Meta<'a> {
         Ok(self.txn.put(dropped_key(dropped), encode(dropped)?)?)
     }
 
+    /// Writes a server's entry.
+    pub fn put_server(&self, id: u64, entry: &ServerEntry) -> Result<()> {
+        Ok(self.txn.put(id_key(SERVER_PREFIX, &[id as i64]), encode(entry)?)?)
+    }
+
+    /// A server is gone.
+    pub fn delete_server(&self, id: u64) -> Result<()> {
+        Ok(self.txn.delete(id_key(SERVER_PREFIX, &[id as i64]))?)
+    }
+
     /// The data of a dropped table is gone.
     pub fn delete_dropped(&self, dropped: &DroppedTable) -> Result<()> {
         Ok(self.txn.delete(dropped_key(dropped))?)
@@ -175,6 +196,18 @@ impl<'a> Meta<'a> {
 
 fn dropped_key(dropped: &DroppedTable) -> Vec<u8> {
     id_key(DROPPED_PREFIX, &[dropped.table.0, dropped.index.unwrap_or(0)])
+}
+
+/// The SQL servers' entries, by id.
+pub async fn servers(snapshot: &Snapshot) -> Result<Vec<(u64, ServerEntry)>> {
+    let pairs = snapshot.scan(KeyRange::prefix(SERVER_PREFIX), ScanOptions::default()).collect().await?;
+    let mut servers = Vec::with_capacity(pairs.len());
+    for pair in &pairs {
+        let id = codec::decode_i64(&mut &pair.key[SERVER_PREFIX.len()..])
+            .map_err(|_| Error::internal(format!("the catalog key {} is damaged", hex::encode(&pair.key))))?;
+        servers.push((id as u64, decode(&pair.key, &pair.value)?));
+    }
+    Ok(servers)
 }
 
 /// Tables dropped and not yet removed.

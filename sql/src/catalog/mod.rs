@@ -5,7 +5,9 @@ pub mod describe;
 pub mod infoschema;
 mod meta;
 pub mod model;
+mod servers;
 pub mod show_create;
 pub mod system_tables;
+pub mod usage;
 
 pub use infoschema::Catalog;

@@ -123,6 +123,20 @@ pub struct TableInfo {
     pub create_time_ms: i64,
     /// The schema version that last changed it.
     pub version: i64,
+    /// A change of several steps is going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<TableChange>,
+}
+
+/// A change of a table in several steps: one at a time, carried out by one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableChange {
+    /// The server that carries it out. When its lease is over, others undo the change.
+    pub server: u64,
+    /// Tells the changes of one server apart.
+    pub job: u64,
+    /// Nobody writes to the table meanwhile: whether it has rows decides how it is changed.
+    pub frozen: bool,
 }
 
 impl TableInfo {
@@ -165,6 +179,16 @@ impl TableInfo {
         index.primary && self.handle != HandleKind::Hidden
     }
 
+    /// The table without what an unfinished change has added, and the indexes that go with it.
+    pub fn without_change(&self) -> (TableInfo, Vec<IndexId>) {
+        let mut table = self.clone();
+        table.change = None;
+        let unfinished = |index: &&Arc<IndexInfo>| !index.state.is_public();
+        let dropped = table.indexes.iter().filter(unfinished).map(|index| index.id).collect();
+        table.indexes.retain(|index| index.state.is_public());
+        (table, dropped)
+    }
+
     /// The AUTO_INCREMENT column.
     pub fn auto_column(&self) -> Option<(usize, &ColumnInfo)> {
         self.columns.iter().enumerate().find(|(_, column)| column.auto_increment)
@@ -195,7 +219,8 @@ pub struct ColumnInfo {
 /// What a column gets when an INSERT does not name it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ColumnDefault {
-    /// No default: an error in strict mode, the type's implicit default otherwise.
+    /// No default: an error in strict mode, the type's implicit default otherwise. A column that may be NULL gets there by
+    /// DROP DEFAULT only.
     None,
     Null,
     /// A constant in the form SELECT would print it (bytes for BIT and binary types); convert it to the column's type.
@@ -380,6 +405,11 @@ impl InfoSchema {
     /// The table with this id and its database.
     pub fn table_by_id(&self, id: TableId) -> Option<&(Arc<DatabaseInfo>, Arc<TableInfo>)> {
         self.by_id.get(&id)
+    }
+
+    /// All tables with their databases, in no order.
+    pub fn all_tables(&self) -> impl Iterator<Item = (&Arc<DatabaseInfo>, &Arc<TableInfo>)> {
+        self.by_id.values().map(|(database, table)| (database, table))
     }
 
     /// All databases in the order of their lower-case names.

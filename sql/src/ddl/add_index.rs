@@ -1,6 +1,6 @@
 //! Adding an index while the table is in use, after F1: delete-only, write-only, write-reorganization, public.
 //!
-//! Before each step, everyone in this server who saw the version before the last must be done, so that at any time only
+//! Before each step, everyone in any server who works with the state before the last must be done, so that at any time only
 //! neighbouring states are in use. Rows that were there before are filled in by small optimistic transactions that also check the
 //! rows' keys: a row changed meanwhile makes the batch conflict and run again. A failure takes the index away again.
 
@@ -32,7 +32,15 @@ pub async fn is_empty(client: &Client, table: &TableInfo) -> Result<bool> {
 }
 
 /// Adds an index to a table that has rows.
-pub async fn add(table: TableId, def: &IndexDef, ctx: &StatementContext, catalog: &Catalog) -> Result<()> {
+///
+/// `last`: the change of the table ends with it.
+pub async fn add(
+    table: TableId,
+    def: &IndexDef,
+    last: bool,
+    ctx: &StatementContext,
+    catalog: &Catalog,
+) -> Result<()> {
     let mut index = IndexId(0);
     catalog
         .change(|schema, _| {
@@ -42,7 +50,7 @@ pub async fn add(table: TableId, def: &IndexDef, ctx: &StatementContext, catalog
             })
         })
         .await?;
-    match fill(table, index, ctx, catalog).await {
+    match fill(table, index, last, ctx, catalog).await {
         Ok(()) => Ok(()),
         Err(error) => {
             take_away(table, index, catalog).await?;
@@ -51,14 +59,20 @@ pub async fn add(table: TableId, def: &IndexDef, ctx: &StatementContext, catalog
     }
 }
 
-async fn fill(table: TableId, index: IndexId, ctx: &StatementContext, catalog: &Catalog) -> Result<()> {
-    step(table, index, SchemaState::WriteOnly, ctx, catalog).await?;
-    step(table, index, SchemaState::WriteReorganization, ctx, catalog).await?;
+async fn fill(
+    table: TableId,
+    index: IndexId,
+    last: bool,
+    ctx: &StatementContext,
+    catalog: &Catalog,
+) -> Result<()> {
+    step(table, index, SchemaState::WriteOnly, false, ctx, catalog).await?;
+    step(table, index, SchemaState::WriteReorganization, false, ctx, catalog).await?;
     let schema = catalog.snapshot();
     let info = schema.table_by_id(table).map(|(_, info)| Arc::clone(info)).ok_or(Error::SchemaChanged)?;
     drop(schema);
     backfill(&info, index, ctx, catalog.client()).await?;
-    step(table, index, SchemaState::Public, ctx, catalog).await
+    step(table, index, SchemaState::Public, last, ctx, catalog).await
 }
 
 /// Waits until the state before is everyone's, then goes on to the next.
@@ -66,13 +80,23 @@ async fn step(
     table: TableId,
     index: IndexId,
     state: SchemaState,
+    last: bool,
     ctx: &StatementContext,
     catalog: &Catalog,
 ) -> Result<()> {
     let timeout = Duration::from_millis(ctx.settings.lock_wait_timeout_ms);
-    catalog.wait_for_old_snapshots(&ctx.schema, timeout).await?;
+    catalog.wait_for_users(table, timeout).await?;
     ctx.check_cancelled()?;
-    catalog.change(|schema, _| edit(schema, table, |info| set_state(info, index, state))).await?;
+    catalog
+        .change(|schema, _| {
+            edit(schema, table, |info| {
+                if last {
+                    info.change = None;
+                }
+                set_state(info, index, state)
+            })
+        })
+        .await?;
     Ok(())
 }
 

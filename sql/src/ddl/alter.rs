@@ -1,13 +1,17 @@
 //! ALTER TABLE, CREATE INDEX and DROP INDEX.
 //!
 //! What changes only the description of a table (columns added with a constant default or dropped, names, defaults, options,
-//! indexes dropped) is one schema version. Indexes are added online afterwards, one at a time ([`add_index`]). What would
-//! change how rows are stored is allowed on an empty table, which gets a new id, and refused on others.
+//! table options) is one schema version. Indexes are dropped and added in steps, one at a time ([`add_index`]). What would
+//! change how rows are stored is allowed on an empty table, which gets a new id, and refused on others; whether it is empty is
+//! found out while every server keeps its statements from writing to it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::catalog::infoschema::Catalog;
-use crate::catalog::model::{Change, HandleKind, IndexId, InfoSchema, TableId, TableInfo, TableKind};
+use crate::catalog::infoschema::{Catalog, Ids};
+use crate::catalog::model::{
+    Change, HandleKind, IndexId, InfoSchema, SchemaState, TableChange, TableId, TableInfo, TableKind,
+};
 use crate::context::StatementContext;
 use crate::parser::ast::{
     AlterAction, AlterTable, CreateIndex, DropIndex, IndexDef, IndexKind, ObjectName, TableConstraint,
@@ -18,6 +22,9 @@ use crate::{Error, Result};
 use super::{
     access_denied, add_index, alter_columns, create_table, database_name, find_table, index, rename, types,
 };
+
+/// How often a change looks whether the one before it is through.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A table as an ALTER leaves it before indexes are filled.
 pub struct Altered {
@@ -56,31 +63,191 @@ async fn run(
 ) -> Result<()> {
     let database = database_name(name, ctx)?;
     let table = base_table(&catalog.snapshot(), &database, &name.name)?;
-    let is_empty = add_index::is_empty(catalog.client(), &table).await?;
-    let id = table.id;
-    let mut added = Vec::new();
-    let mut result_id = id;
-    catalog
-        .change(|schema, ids| {
-            let table = base_table(schema, &database, &name.name)?;
-            if table.id != id {
-                return Err(Error::SchemaChanged);
-            }
-            let mut altered = alter_table(&table, actions, is_empty, ctx)?;
-            if let (Some(what), false) = (altered.rewrites, is_empty) {
-                return Err(Error::not_supported(format!("ALTER TABLE: {what} of a table that has rows")));
-            }
-            let changes = changes(schema, &database, &mut altered, is_empty, ids)?;
-            result_id = altered.table.id;
-            added = altered.added_indexes;
-            Ok(changes)
-        })
-        .await?;
-    for def in &added {
-        add_index::add(result_id, def, ctx, catalog).await?;
+    // What is wrong with the statement itself is said before anything is changed.
+    let wanted = alter_table(&without_change(&table), actions, false, ctx)?;
+    let by_rows = wanted.rewrites.is_some() || !wanted.added_indexes.is_empty();
+    let looks_empty = by_rows && add_index::is_empty(catalog.client(), &table).await?;
+    refuse_rewrite(&wanted, looks_empty)?;
+    let target = Target { database: &database, name: &name.name, actions, ctx, catalog };
+    if by_rows || !wanted.dropped_indexes.is_empty() {
+        target.in_steps(looks_empty).await?;
+    } else {
+        target.at_once(None, false).await?;
     }
     ctx.effects.set_info("Records: 0  Duplicates: 0  Warnings: 0".into());
     Ok(())
+}
+
+/// What would store rows anew is for tables without rows.
+fn refuse_rewrite(altered: &Altered, is_empty: bool) -> Result<()> {
+    match altered.rewrites {
+        Some(what) if !is_empty => {
+            Err(Error::not_supported(format!("ALTER TABLE: {what} of a table that has rows")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The table as it would be if the change that is going on were given up.
+fn without_change(table: &Arc<TableInfo>) -> Arc<TableInfo> {
+    match table.change {
+        Some(_) => Arc::new(table.without_change().0),
+        None => Arc::clone(table),
+    }
+}
+
+/// A table and what an ALTER does to it.
+struct Target<'a> {
+    database: &'a str,
+    name: &'a str,
+    actions: &'a [AlterAction],
+    ctx: &'a StatementContext,
+    catalog: &'a Catalog,
+}
+
+impl Target<'_> {
+    /// Writes what the actions make of the table as one version; gives the table's id and the indexes still to be added.
+    /// `own`: the change this belongs to, during which `is_empty` was found out.
+    async fn at_once(&self, own: Option<TableChange>, is_empty: bool) -> Result<(TableId, Vec<IndexDef>)> {
+        let mut result = (TableId(0), Vec::new());
+        self.when_free(own, |schema, table, ids| {
+            let mut base = TableInfo::clone(table);
+            base.change = None;
+            let mut altered = alter_table(&Arc::new(base), self.actions, is_empty, self.ctx)?;
+            refuse_rewrite(&altered, is_empty)?;
+            let rest = std::mem::take(&mut altered.added_indexes);
+            altered.table.change =
+                own.filter(|_| !rest.is_empty()).map(|change| TableChange { frozen: false, ..change });
+            let changes = changes(schema, self.database, &mut altered, is_empty, ids)?;
+            result = (altered.table.id, rest);
+            Ok(changes)
+        })
+        .await?;
+        Ok(result)
+    }
+
+    /// Changes the catalog once no other change of the table is going on.
+    async fn when_free(
+        &self,
+        own: Option<TableChange>,
+        mut decide: impl FnMut(&InfoSchema, &Arc<TableInfo>, &mut Ids) -> Result<Vec<Change>>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let changed = self.catalog.change(|schema, ids| {
+                let table = base_table(schema, self.database, self.name)?;
+                if table.change.is_some() && !same_change(table.change, own) {
+                    return Err(Error::TableChanging);
+                }
+                decide(schema, &table, ids)
+            });
+            match changed.await {
+                Err(Error::TableChanging) if begun.elapsed() < self.timeout() => {
+                    self.ctx.check_cancelled()?;
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.ctx.settings.lock_wait_timeout_ms)
+    }
+
+    /// Indexes are dropped after nobody reads and then nobody writes them; whether a table is empty is found out while nobody
+    /// writes to it; indexes are added to the others afterwards.
+    async fn in_steps(&self, looks_empty: bool) -> Result<()> {
+        let own = self.catalog.new_change(looks_empty);
+        let mut id = TableId(0);
+        let mut dropped = Vec::new();
+        self.when_free(None, |schema, table, _| {
+            let (database, _) = schema.table_by_id(table.id).ok_or(Error::SchemaChanged)?;
+            dropped = alter_table(table, self.actions, false, self.ctx)?.dropped_indexes;
+            id = table.id;
+            let mut info = TableInfo::clone(table);
+            info.change = Some(own);
+            set_states(&mut info, &dropped, SchemaState::WriteOnly);
+            Ok(vec![Change::PutTable(database.id, Arc::new(info))])
+        })
+        .await?;
+        match self.steps(own, id, &dropped, looks_empty).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.give_up(own, &dropped).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn steps(
+        &self,
+        own: TableChange,
+        id: TableId,
+        dropped: &[IndexId],
+        looks_empty: bool,
+    ) -> Result<()> {
+        self.catalog.wait_for_users(id, self.timeout()).await?;
+        if !dropped.is_empty() {
+            self.when_free(Some(own), |schema, table, _| {
+                let (database, _) = schema.table_by_id(table.id).ok_or(Error::SchemaChanged)?;
+                let mut info = TableInfo::clone(table);
+                set_states(&mut info, dropped, SchemaState::DeleteOnly);
+                Ok(vec![Change::PutTable(database.id, Arc::new(info))])
+            })
+            .await?;
+            self.catalog.wait_for_users(id, self.timeout()).await?;
+        }
+        let is_empty = match looks_empty {
+            true => {
+                let table = base_table(&self.catalog.snapshot(), self.database, self.name)?;
+                add_index::is_empty(self.catalog.client(), &table).await?
+            }
+            false => false,
+        };
+        let (id, added) = self.at_once(Some(own), is_empty).await?;
+        for (position, def) in added.iter().enumerate() {
+            let last = position + 1 == added.len();
+            add_index::add(id, def, last, self.ctx, self.catalog).await?;
+        }
+        Ok(())
+    }
+
+    /// Undoes what is undone yet of a change that failed: an index that everybody still writes is as it was before.
+    async fn give_up(&self, own: TableChange, dropped: &[IndexId]) -> Result<()> {
+        self.catalog
+            .change(|schema, _| {
+                let mut tables = schema.all_tables();
+                let Some((database, table)) = tables.find(|(_, table)| same_change(table.change, Some(own)))
+                else {
+                    return Ok(Vec::new());
+                };
+                let mut kept = TableInfo::clone(table);
+                for index in &mut kept.indexes {
+                    if dropped.contains(&index.id) && index.state == SchemaState::WriteOnly {
+                        Arc::make_mut(index).state = SchemaState::Public;
+                    }
+                }
+                let (info, gone) = kept.without_change();
+                let mut changes = vec![Change::PutTable(database.id, Arc::new(info))];
+                changes.extend(gone.into_iter().map(|index| Change::DropIndexData(table.id, index)));
+                Ok(changes)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn same_change(a: Option<TableChange>, b: Option<TableChange>) -> bool {
+    matches!((a, b), (Some(a), Some(b)) if (a.server, a.job) == (b.server, b.job))
+}
+
+fn set_states(table: &mut TableInfo, indexes: &[IndexId], state: SchemaState) {
+    for index in &mut table.indexes {
+        if indexes.contains(&index.id) {
+            Arc::make_mut(index).state = state;
+        }
+    }
 }
 
 fn base_table(schema: &InfoSchema, database: &str, name: &str) -> Result<Arc<TableInfo>> {
@@ -123,7 +290,7 @@ fn changes(
     database: &str,
     altered: &mut Altered,
     is_empty: bool,
-    ids: &mut crate::catalog::infoschema::Ids,
+    ids: &mut Ids,
 ) -> Result<Vec<Change>> {
     let entry = super::writable_database(schema, database)?;
     let old = &altered.old;

@@ -129,6 +129,7 @@ pub fn build(create: &CreateTable, database: Collation, ctx: &EvalContext) -> Re
         options: options.others,
         create_time_ms: now_ms(),
         version: 0,
+        change: None,
     };
     table.handle = index::handle_kind(table.primary().map(|primary| &**primary), &table.columns);
     check_table(&table)?;

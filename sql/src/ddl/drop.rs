@@ -88,6 +88,9 @@ pub async fn truncate(name: &ObjectName, ctx: &StatementContext, catalog: &Catal
             if table.kind == TableKind::System {
                 return Err(access_denied(&database));
             }
+            if table.change.is_some() {
+                return Err(Error::TableChanging);
+            }
             let entry = schema.database(&database).ok_or_else(|| Error::BadDb { db: database.clone() })?;
             let mut fresh = TableInfo::clone(table);
             fresh.id = TableId(ids.next_id());

@@ -92,7 +92,7 @@ fn table_like(
     if source.kind == TableKind::System {
         return Err(Error::WrongObject { name: format!("{database}.{}", like.name), expected: "BASE TABLE" });
     }
-    let mut table = TableInfo::clone(source);
+    let (mut table, _) = source.without_change();
     table.name = create.name.name.clone();
     table.auto_increment = 0;
     table.create_time_ms = crate::catalog::infoschema::now_ms();

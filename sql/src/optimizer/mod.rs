@@ -38,7 +38,7 @@ pub fn optimize(bound: Bound, eval: &EvalContext) -> Result<Plan> {
             PlanBody::Delete(DeletePlan { reader: optimize_query(reader, eval)?, targets, ignore })
         }
     };
-    Ok(Plan { body, subqueries, params: bound.params, cacheable: bound.cacheable })
+    Ok(Plan { body, subqueries, params: bound.params, cacheable: bound.cacheable, tables: bound.tables })
 }
 
 /// Optimizes one query.

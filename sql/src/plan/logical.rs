@@ -231,4 +231,6 @@ pub struct Bound {
     pub params: Vec<FieldType>,
     /// See [`super::Plan::cacheable`].
     pub cacheable: bool,
+    /// The tables it names.
+    pub tables: Vec<Arc<crate::catalog::model::TableInfo>>,
 }

@@ -13,8 +13,12 @@ pub use logical::LogicalPlan;
 pub use physical::{PhysicalNode, PhysicalPlan};
 pub use schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 
+use std::sync::Arc;
+
 use rutile_expr::types::field_type::Family;
 use rutile_expr::types::{Datum, FieldType};
+
+use crate::catalog::model::TableInfo;
 
 /// A bound and optimized statement: immutable, shared between the executions of a prepared statement.
 #[derive(Debug, Clone)]
@@ -26,6 +30,8 @@ pub struct Plan {
     pub params: Vec<FieldType>,
     /// False when the plan embeds something of this very execution (a folded `NOW()`, a user variable): it must not be cached.
     pub cacheable: bool,
+    /// The tables it names.
+    pub tables: Vec<Arc<TableInfo>>,
 }
 
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::record_batch::RecordBatch;
 use futures::StreamExt;
@@ -45,9 +45,12 @@ impl Session {
         let writes = writes(&statement);
         let strict = is_strict_when_asked(&statement);
         let lone_read_only = self.lone_read_only();
+        let begun = Instant::now();
         let mut tries = 0;
         loop {
             tries += 1;
+            // Whoever changes the schema sees that this statement may use it so.
+            let current = self.instance.catalog.snapshot();
             let txn = self.statement_txn(tries, lone_read_only);
             let ctx = Arc::new(self.context(txn, &request, strict, cancel.clone()));
             let savepoint = match &self.open {
@@ -59,6 +62,13 @@ impl Session {
                 Err(error) => error,
             };
             Box::pin(self.undo(&ctx, savepoint, &error)).await;
+            if error == Error::TableChanging && !cancel.is_cancelled() {
+                let version = current.version();
+                drop((ctx, current));
+                self.await_schema(version, begun).await?;
+                tries -= 1;
+                continue;
+            }
             if !self.may_retry(&error, tries) || cancel.is_cancelled() {
                 return Err(error);
             }
@@ -66,6 +76,18 @@ impl Session {
             self.warnings.clear();
             tokio::time::sleep(pause(tries)).await;
         }
+    }
+
+    /// Waits for the next version of the schema, as long as for a lock.
+    async fn await_schema(&self, version: i64, begun: Instant) -> Result<()> {
+        let limit = Duration::from_millis(self.settings().lock_wait_timeout_ms);
+        while self.instance.catalog.snapshot().version() == version {
+            if begun.elapsed() > limit {
+                return Err(Error::TableChanging);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
     }
 
     fn count_statement(&self, statement: &Statement) {
@@ -108,6 +130,9 @@ impl Session {
         if let Statement::LoadData(load) = &**statement {
             self.check_statement(statement)?;
             let table = crate::executor::load_data::table_of(load, ctx)?;
+            if let Some(open) = &self.open {
+                open.touch(std::slice::from_ref(&table));
+            }
             let names = BindContext { statement: ctx, param_types: &[] };
             let defaults = crate::binder::bind_defaults("", &table, names)?;
             Box::pin(crate::executor::load_data::execute(load, defaults, ctx)).await?;
@@ -115,6 +140,9 @@ impl Session {
             return Ok(QueryResult::Ok(self.effects_ok(ctx)));
         }
         let plan = self.plan(statement, request, ctx)?;
+        if let Some(open) = &self.open {
+            open.touch(&plan.tables);
+        }
         self.check_plan(&plan)?;
         let output = match may_block(statement, &request.text) {
             true => run_blocking(&plan, ctx)?,
@@ -181,10 +209,14 @@ impl Session {
     pub(super) async fn end_execution(&mut self, ctx: &StatementContext) -> Result<()> {
         if !ctx.txn.is_explicit()
             && let Some(txn) = ctx.txn.begun_transaction()
-            && let Err(error) = Box::pin(txn.commit()).await
         {
-            let client = &self.instance.client;
-            return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval, Some(txn)).await);
+            if self.lease_is_over(Some(txn)) {
+                return Err(Error::SchemaOutOfDate);
+            }
+            if let Err(error) = Box::pin(txn.commit()).await {
+                let client = &self.instance.client;
+                return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval, Some(txn)).await);
+            }
         }
         if ctx.effects.generated_id() != 0 {
             let id = ctx.effects.generated_id();

@@ -30,6 +30,7 @@ use rutile_expr::types::{Collation, Datum};
 use rutile_expr::{EvalContext, OnBadValue, SqlMode};
 use tokio_util::sync::CancellationToken;
 
+use crate::catalog::model::InfoSchema;
 use crate::context::{Effects, LocalFiles, Rows, Settings, StatementContext, StatementTxn};
 use crate::parser::ast::Statement;
 use crate::plan::SchemaRef;
@@ -386,7 +387,7 @@ impl Session {
         StatementContext {
             connection_id: self.connection.id,
             client: self.instance.client.clone(),
-            schema: self.instance.catalog.snapshot(),
+            schema: self.schema(),
             database: self.database.clone(),
             eval: Arc::new(eval),
             txn,
@@ -395,6 +396,15 @@ impl Session {
             effects: Effects::default(),
             cancel,
             local_files: request.local_files.clone(),
+        }
+    }
+
+    /// The schema of the next statement.
+    fn schema(&self) -> Arc<InfoSchema> {
+        let current = self.instance.catalog.snapshot();
+        match &self.open {
+            Some(open) => open.schema(current),
+            None => current,
         }
     }
 

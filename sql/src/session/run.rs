@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use rutile_client::TxnMode;
+use rutile_client::{Transaction, TxnMode};
 use tokio_util::sync::CancellationToken;
 
 use super::instance::Counters;
 use super::transaction::OpenTransaction;
 use super::{OkInfo, QueryResult, Request, Session, StateChange};
+use crate::catalog::model::InfoSchema;
 use crate::context::{StatementContext, StatementTxn};
 use crate::parser::ast::{self, Begin, EndTransaction, Statement};
 use crate::{Error, Result};
@@ -52,8 +53,12 @@ impl Session {
                 Ok(self.answer(output, ctx))
             }
             _ => {
-                let ctx = self.statement_context(&request, false, cancel);
-                Box::pin(self.control(&statement, &ctx)).await
+                let mut ctx = self.context(self.lone_txn(), &request, false, cancel);
+                if statement.commits_implicitly() {
+                    // What changes the schema waits for those who use it: not for itself.
+                    ctx.schema = Arc::new(InfoSchema::clone(&ctx.schema));
+                }
+                Box::pin(self.control(&statement, &Arc::new(ctx))).await
             }
         }
     }
@@ -156,8 +161,9 @@ impl Session {
         let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
         let isolation = isolation.unwrap_or(settings.isolation);
         let read_only = begin.read_only.or(read_only).unwrap_or(settings.read_only);
-        let open = OpenTransaction::new(settings.optimistic, isolation, read_only, true);
+        let mut open = OpenTransaction::new(settings.optimistic, isolation, read_only, true);
         if begin.consistent_snapshot {
+            open.pin(&self.instance.catalog);
             open.take_snapshot(&self.instance.client).await?;
         }
         self.open = Some(open);
@@ -196,6 +202,10 @@ impl Session {
     /// Commits what is open.
     pub(super) async fn commit_open(&mut self) -> Result<()> {
         match self.open.take() {
+            Some(open) if self.lease_is_over(open.begun_transaction()) => {
+                open.rollback().await?;
+                Err(Error::SchemaOutOfDate)
+            }
             Some(open) => match open.commit_all().await {
                 Ok(()) => Ok(()),
                 Err(error) => {
@@ -214,6 +224,11 @@ impl Session {
         }
     }
 
+    /// Whether a transaction has written something that this server may not commit any more.
+    pub(super) fn lease_is_over(&self, txn: Option<&Transaction>) -> bool {
+        txn.is_some_and(Transaction::is_dirty) && self.instance.catalog.check_lease().is_err()
+    }
+
     /// A context of a statement that is tried once.
     fn statement_context(
         &self,
@@ -221,11 +236,15 @@ impl Session {
         strict: bool,
         cancel: CancellationToken,
     ) -> Arc<StatementContext> {
-        let txn = match &self.open {
+        Arc::new(self.context(self.lone_txn(), request, strict, cancel))
+    }
+
+    /// What a statement that is tried once runs in.
+    fn lone_txn(&self) -> StatementTxn {
+        match &self.open {
             Some(open) => open.statement(&self.instance.client),
             None => StatementTxn::autocommit(self.instance.client.clone(), TxnMode::Optimistic, false),
-        };
-        Arc::new(self.context(txn, request, strict, cancel))
+        }
     }
 }
 

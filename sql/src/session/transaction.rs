@@ -6,7 +6,8 @@ use rutile_client::{Client, Savepoint, Transaction, TxnMode, TxnOptions};
 use tokio::sync::OnceCell;
 
 use crate::catalog::Catalog;
-use crate::catalog::model::InfoSchema;
+use crate::catalog::model::{InfoSchema, TableInfo};
+use crate::catalog::usage::TransactionSchema;
 use crate::context::{Isolation, StatementTxn};
 use crate::{Error, Result};
 
@@ -19,8 +20,8 @@ pub struct OpenTransaction {
     read_only: bool,
     /// BEGIN was said; else autocommit is off.
     begun: bool,
-    /// The schema its first statement saw: while it is held, no schema change takes more than one step past it.
-    schema: Option<Arc<InfoSchema>>,
+    /// What it sees of the schema, from its first statement on.
+    schema: Option<TransactionSchema>,
     /// By name in lower case, oldest first.
     savepoints: Vec<(String, Savepoint)>,
 }
@@ -40,9 +41,24 @@ impl OpenTransaction {
         }
     }
 
-    /// Holds on to the schema from the first statement on.
+    /// Its first statement begins.
     pub fn pin(&mut self, catalog: &Catalog) {
-        self.schema.get_or_insert_with(|| catalog.snapshot());
+        self.schema.get_or_insert_with(|| catalog.begin_transaction());
+    }
+
+    /// What its next statement sees when this is the newest schema.
+    pub fn schema(&self, current: Arc<InfoSchema>) -> Arc<InfoSchema> {
+        match &self.schema {
+            Some(schema) => schema.view(&current),
+            None => current,
+        }
+    }
+
+    /// Tables that it uses stay as they are until it ends.
+    pub fn touch(&self, tables: &[Arc<TableInfo>]) {
+        if let Some(schema) = &self.schema {
+            schema.touch(tables);
+        }
     }
 
     /// Whether the client is told that it is in a transaction.

@@ -106,6 +106,7 @@ impl ResultSet {
             next_index_id: IndexId(1),
             create_time_ms: 0,
             version: 0,
+            change: None,
         }
     }
 }

@@ -84,7 +84,6 @@ pub fn default_value(eval: &EvalContext, column: &ColumnInfo) -> Result<Datum> {
         ColumnDefault::Value(bytes) => constant(eval, bytes, column),
         ColumnDefault::CurrentTimestamp => now(eval, &column.ty),
         ColumnDefault::Expr(_) => Err(Error::not_supported("DEFAULT (expression)")),
-        ColumnDefault::None if !column.ty.not_null => Ok(Datum::Null),
         ColumnDefault::None => missing(eval, column),
     }
 }

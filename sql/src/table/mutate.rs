@@ -58,6 +58,9 @@ impl<'a> TableWriter<'a> {
     /// A writer within the statement's transaction, judging values under `eval`.
     pub async fn new(ctx: &'a StatementContext, eval: &'a EvalContext, table: &'a TableInfo) -> Result<Self> {
         super::constraint::check_supported(table)?;
+        if table.change.is_some_and(|change| change.frozen) {
+            return Err(Error::TableChanging);
+        }
         let txn = ctx.txn.transaction().await?;
         Ok(TableWriter {
             table,

@@ -84,6 +84,7 @@ fn empty_table(id: TableId, name: &str) -> TableInfo {
         next_index_id: IndexId(1),
         create_time_ms: 0,
         version: 0,
+        change: None,
     }
 }
 
