@@ -183,6 +183,8 @@ pub struct RaftConfig {
     pub heartbeat_ticks: usize,
     /// Ticks without a leader before an election.
     pub election_ticks: usize,
+    /// Idle ticks after which a region's peers stop their clocks; 0: never.
+    pub hibernate_ticks: usize,
     /// One log entry, at most.
     pub entry_size_max: ByteSize,
     /// Proposals waiting for one store thread, at most.
@@ -197,10 +199,16 @@ pub struct RaftConfig {
     pub log_gc_interval: Span,
     /// Applied entries kept in a log for followers that lag.
     pub log_gc_keep: u64,
+    /// Entries kept for a follower that is even further behind; it needs a snapshot then.
+    pub log_gc_lag_max: u64,
+    /// Without a leader for so long, a peer asks the placement driver whether it is still a member.
+    pub leaderless_max: Span,
     /// Between two store heartbeats.
     pub store_heartbeat_interval: Span,
     /// Between two heartbeats of an unchanged region.
     pub region_heartbeat_interval: Span,
+    /// Writes are refused when less than this is free on the disk.
+    pub disk_reserve: ByteSize,
     /// Split a fresh cluster at the bounds of the keyspace DEFAULT.
     pub split_at_bootstrap: bool,
 }
@@ -256,6 +264,7 @@ impl Default for RaftConfig {
             tick: Span::ms(100),
             heartbeat_ticks: 2,
             election_ticks: 10,
+            hibernate_ticks: 30,
             entry_size_max: ByteSize::mib(128),
             proposals_max: 8192,
             region_size_max: ByteSize::mib(256),
@@ -263,8 +272,11 @@ impl Default for RaftConfig {
             split_check_diff: ByteSize::mib(16),
             log_gc_interval: Span::ms(10_000),
             log_gc_keep: 256,
+            log_gc_lag_max: 16_384,
+            leaderless_max: Span::ms(60_000),
             store_heartbeat_interval: Span::ms(10_000),
             region_heartbeat_interval: Span::ms(60_000),
+            disk_reserve: ByteSize::mib(128),
             split_at_bootstrap: true,
         }
     }

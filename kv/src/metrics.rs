@@ -39,6 +39,36 @@ pub static SPLITS: LazyLock<IntCounter> =
 pub static SPLIT_SCANS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_split_scans_total", "Regions read to find split keys"));
 
+/// Time to write one batch of applied entries.
+pub static APPLY_WRITE_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Time to write one batch of applied entries";
+    histogram("rutile_kv_apply_write_seconds", help, buckets(0.000_01, 2.0, 16))
+});
+/// Time from a proposal until its entry is committed.
+pub static COMMIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Time from a proposal until its entry is on a quorum's disks";
+    histogram("rutile_kv_commit_seconds", help, buckets(0.000_05, 2.0, 16))
+});
+/// Entries proposed.
+pub static PROPOSALS: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_proposals_total", "Entries proposed to raft groups"));
+/// Raft messages given to the transport.
+pub static RAFT_MESSAGES_SENT: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_raft_messages_sent_total", "Raft messages sent to other stores"));
+/// Raft messages that could not be sent.
+pub static RAFT_MESSAGES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter(
+        "rutile_kv_raft_messages_dropped_total",
+        "Raft messages dropped: a queue was full or a store away",
+    )
+});
+/// Snapshots sent completely.
+pub static SNAPSHOTS_SENT: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_snapshots_sent_total", "Region snapshots sent completely"));
+/// Snapshots put into the engine.
+pub static SNAPSHOTS_APPLIED: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_snapshots_applied_total", "Region snapshots put into the engine"));
+
 /// Adds a metric of another room to what `/metrics` shows.
 pub fn register(metric: Box<dyn prometheus::core::Collector>) {
     let _ = REGISTRY.register(metric);
@@ -47,10 +77,19 @@ pub fn register(metric: Box<dyn prometheus::core::Collector>) {
 /// All metrics in Prometheus' text format.
 #[must_use]
 pub fn render() -> String {
-    for metric in [&RAFT_LOG_WRITE_SECONDS, &APPLY_BATCH_BYTES] {
+    for metric in [&RAFT_LOG_WRITE_SECONDS, &APPLY_BATCH_BYTES, &APPLY_WRITE_SECONDS, &COMMIT_SECONDS] {
         LazyLock::force(metric);
     }
-    for metric in [&SPLITS, &SPLIT_SCANS] {
+    let counters = [
+        &SPLITS,
+        &SPLIT_SCANS,
+        &PROPOSALS,
+        &RAFT_MESSAGES_SENT,
+        &RAFT_MESSAGES_DROPPED,
+        &SNAPSHOTS_SENT,
+        &SNAPSHOTS_APPLIED,
+    ];
+    for metric in counters {
         LazyLock::force(metric);
     }
     TextEncoder::new().encode_to_string(&REGISTRY.gather()).unwrap_or_default()

@@ -248,3 +248,32 @@ async fn logs_shrink_and_stay_usable() {
     assert!(store.get(b"not flushed yet").await.is_some() && store.get(b"last").await.is_some());
     store.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_writes_and_serves_reads() {
+    let (dir, pd) = (tempfile::tempdir().unwrap(), MemoryPd::new(7));
+    let mut config = config(dir.path());
+    let store = TestStore::start(&config, &pd).await;
+    store.put(b"k", b"v").await;
+    store.close().await;
+    config.raft.disk_reserve = ByteSize(u64::MAX);
+    let store = TestStore::start(&config, &pd).await;
+    let put = WriteData::new(vec![Modify::Put(Cf::Default, "k".into(), "w".into())]);
+    let error = store.store.write(&store.ctx(b"k"), put).await.unwrap_err();
+    assert!(error.disk_full.is_some() && error.message.contains("full"), "{error:?}");
+    assert_eq!(store.get(b"k").await.unwrap(), "v");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_data_of_different_stores_are_refused() {
+    let pd = MemoryPd::new(7);
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        TestStore::start(&config(dir.path()), &pd).await.close().await;
+    }
+    std::fs::rename(one.path().join("db"), one.path().join("old")).unwrap();
+    std::fs::rename(two.path().join("db"), one.path().join("db")).unwrap();
+    let error = TestStore::try_start(&config(one.path()), &pd).await.err().unwrap();
+    assert!(error.contains("does not belong together"), "{error}");
+}

@@ -8,11 +8,13 @@ mod raft_log;
 mod raft_log_verify;
 mod rocks;
 mod snapshot;
+mod sst;
 
 pub use error::{Error, Result};
 pub use raft_log::{RaftLog, RaftLogBatch};
-pub use rocks::{Engine, WriteBatch};
+pub use rocks::{Engine, WeakEngine, WriteBatch};
 pub use snapshot::{EngineIterator, EngineSnapshot, IterOptions};
+pub use sst::{SstOptions, SstWriter};
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

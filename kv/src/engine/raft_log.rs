@@ -1,7 +1,7 @@
 //! The raft logs of all regions in one raft-engine.
 //!
-//! Per region: its entries; under `h` the hard state; under `t` the truncated state. Region id 0 holds, under `i`, the
-//! store's identity. Compaction commands travel only in synced batches, so that a hole in the log is never legal.
+//! Per region: its entries; under `h` the hard state; under `t` the truncated state; under `s`, while a snapshot is being applied, the
+//! region as the snapshot has it. Region id 0 holds, under `i`, the store's identity. Compaction commands travel only in synced batches, so that a hole in the log is never legal.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{Entry, HardState};
 use raft_engine::{Command, LogBatch, MessageExt, ReadableSize, RecoveryMode};
-use rutile_proto::raft_serverpb::{RaftTruncatedState, StoreIdent};
+use rutile_proto::raft_serverpb::{RaftSnapshotData, RaftTruncatedState, StoreIdent};
 
 use super::raft_log_verify::{self, CleanMarker};
 use super::{Error, Result};
@@ -21,6 +21,7 @@ const STORE_KEY_SPACE: u64 = 0;
 const IDENT_KEY: &[u8] = b"i";
 const HARD_STATE_KEY: &[u8] = b"h";
 const TRUNCATED_KEY: &[u8] = b"t";
+const APPLYING_KEY: &[u8] = b"s";
 
 struct EntryCodec;
 
@@ -120,6 +121,18 @@ impl RaftLog {
         self.decoded(region_id, TRUNCATED_KEY)
     }
 
+    /// The snapshot that is being applied to a region; its index and term are those of the truncated state.
+    pub fn applying(&self, region_id: u64) -> Result<Option<RaftSnapshotData>> {
+        self.decoded(region_id, APPLYING_KEY)
+    }
+
+    /// All regions of which something is kept.
+    pub fn regions(&self) -> Result<Vec<u64>> {
+        let mut regions = self.with(|engine| Ok(engine.raft_groups()))?;
+        regions.retain(|id| *id != STORE_KEY_SPACE);
+        Ok(regions)
+    }
+
     /// Index of the last entry.
     pub fn last_index(&self, region_id: u64) -> Result<Option<u64>> {
         self.with(|engine| Ok(engine.last_index(region_id)))
@@ -215,6 +228,16 @@ impl RaftLogBatch {
     /// Sets where a new region's log begins.
     pub fn put_truncated(&mut self, region_id: u64, truncated: &RaftTruncatedState) -> Result<()> {
         Ok(self.batch.put(region_id, TRUNCATED_KEY.to_vec(), truncated.encode_to_vec())?)
+    }
+
+    /// Notes that a snapshot is being applied; with the truncated state this is all that a restart needs.
+    pub fn put_applying(&mut self, region_id: u64, snapshot: &RaftSnapshotData) -> Result<()> {
+        Ok(self.batch.put(region_id, APPLYING_KEY.to_vec(), snapshot.encode_to_vec())?)
+    }
+
+    /// The snapshot is applied and flushed.
+    pub fn delete_applying(&mut self, region_id: u64) {
+        self.batch.delete(region_id, APPLYING_KEY.to_vec());
     }
 
     /// Removes everything of a region.

@@ -4,7 +4,7 @@
 //! flushed together (`atomic_flush`), so that what is on disk is always the effect of a prefix of each region's log.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -32,6 +32,18 @@ pub(super) struct Inner {
 #[derive(Clone)]
 pub struct Engine {
     pub(super) inner: Arc<Inner>,
+}
+
+/// An engine that may have been closed.
+#[derive(Clone)]
+pub struct WeakEngine(Weak<Inner>);
+
+impl WeakEngine {
+    /// The engine, if it is still open.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Engine> {
+        self.0.upgrade().map(|inner| Engine { inner })
+    }
 }
 
 impl Inner {
@@ -66,6 +78,12 @@ impl Engine {
         let inner =
             Inner { db, dir: dir.to_owned(), failure: Mutex::new(None), on_failure: Mutex::new(None) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Does not keep the files open.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.inner))
     }
 
     /// Called once, with the first failure (corruption or I/O).
@@ -272,9 +290,38 @@ fn db_options(config: &EngineConfig) -> Options {
     options
 }
 
+/// Of files that are written outside the engine.
+pub(super) fn sst_options(cf: Cf) -> Options {
+    let mut options = table_options(cf, None);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options
+}
+
 fn cf_options(cf: Cf, config: &EngineConfig, cache: &Cache) -> Options {
+    let mut options = table_options(cf, Some(cache));
+    if cf == Cf::Write {
+        options.set_memtable_prefix_bloom_ratio(0.1);
+    }
+    options.set_write_buffer_size(config.write_buffer_size.bytes() as usize);
+    options.set_max_write_buffer_number(4);
+    options.set_min_write_buffer_number_to_merge(1);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_target_file_size_base(16 << 20);
+    options.set_max_bytes_for_level_base(256 << 20);
+    options.set_level_zero_file_num_compaction_trigger(4);
+    options.set_level_zero_slowdown_writes_trigger(20);
+    options.set_level_zero_stop_writes_trigger(36);
+    options.set_paranoid_checks(true);
+    options.set_compression_per_level(&compression(cf));
+    options
+}
+
+/// The form of table files.
+fn table_options(cf: Cf, cache: Option<&Cache>) -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
+    if let Some(cache) = cache {
+        table.set_block_cache(cache);
+    }
     table.set_block_size(16 << 10);
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -290,20 +337,8 @@ fn cf_options(cf: Cf, config: &EngineConfig, cache: &Cache) -> Options {
             |key| &key[..key.len() - TS_SIZE_BYTES],
             Some(|key: &[u8]| key.len() >= TS_SIZE_BYTES),
         ));
-        options.set_memtable_prefix_bloom_ratio(0.1);
     }
     options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(config.write_buffer_size.bytes() as usize);
-    options.set_max_write_buffer_number(4);
-    options.set_min_write_buffer_number_to_merge(1);
-    options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_target_file_size_base(16 << 20);
-    options.set_max_bytes_for_level_base(256 << 20);
-    options.set_level_zero_file_num_compaction_trigger(4);
-    options.set_level_zero_slowdown_writes_trigger(20);
-    options.set_level_zero_stop_writes_trigger(36);
-    options.set_paranoid_checks(true);
-    options.set_compression_per_level(&compression(cf));
     options
 }
 

@@ -34,6 +34,18 @@ pub enum Error {
         /// What is missing.
         what: &'static str,
     },
+    /// Table files of one store and logs of another.
+    #[error(
+        "the data directory {dir} does not belong together: its raft logs are of store {logs}, its data is of store {data}"
+    )]
+    Mixed {
+        /// The store's directory.
+        dir: String,
+        /// The store whose logs they are.
+        logs: u64,
+        /// The store whose data it is.
+        data: u64,
+    },
     /// See the engine's error.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -53,6 +65,10 @@ pub async fn identify(engine: &Engine, log: &RaftLog, pd: &dyn PdClient) -> Resu
                 expected: cluster_id,
                 actual: ident.cluster_id,
             });
+        }
+        let mark = engine.get(Cf::Raft, keys::STORE_MARK)?.and_then(|m| StoreIdent::decode(m).ok());
+        if let Some(mark) = mark.filter(|mark| mark.store_id != ident.store_id) {
+            return Err(Error::Mixed { dir: dir(), logs: ident.store_id, data: mark.store_id });
         }
         return Ok(ident);
     }

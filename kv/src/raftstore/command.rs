@@ -55,6 +55,18 @@ pub(crate) struct SplitPiece {
     pub(crate) peer_ids: Vec<u64>,
 }
 
+/// The context of a conf change entry: who is meant by the ids in it. Holds at one epoch only.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct MembersCommand {
+    #[prost(uint64, tag = "1")]
+    pub(crate) conf_ver: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) version: u64,
+    /// Parallel to the changes of the entry.
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) peers: Vec<rutile_proto::metapb::Peer>,
+}
+
 /// An entry that this module did not write: the log is corrupt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed raft log entry")]

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rutile_proto::raft_serverpb::RaftMessage;
+use raft::eraftpb::{ConfChangeType, ConfChangeV2};
+use rutile_proto::raft_serverpb::{RaftMessage, RaftSnapshotData};
 use rutile_proto::{errorpb, metapb};
 
 use super::api::RegionResult;
 
 /// Gets all resulting regions in key order.
-pub(crate) type SplitCallback = Box<dyn FnOnce(RegionResult<Vec<metapb::Region>>) + Send>;
+pub(crate) type AdminCallback = Box<dyn FnOnce(RegionResult<Vec<metapb::Region>>) + Send>;
 /// Called when the peer may be read: leadership confirmed and everything up to then applied.
 pub(crate) type ReadCallback = Box<dyn FnOnce(Result<(), errorpb::Error>) + Send>;
 
@@ -35,15 +36,23 @@ pub(crate) enum StoreMsg {
         region_id: u64,
         results: Vec<ExecResult>,
     },
-    /// Cut the log off up to an index (which is applied and flushed).
+    /// Cut the log off up to an index (which is applied and flushed); `force`: even if a follower still needs it.
     Truncate {
         region_id: u64,
         index: u64,
+        force: bool,
     },
     /// Hand the leadership to a peer.
     TransferLeader {
         region_id: u64,
         peer: metapb::Peer,
+    },
+    /// Change the members: none leaves a joint configuration, one is a simple change, more are a joint one.
+    ChangePeers {
+        region_id: u64,
+        epoch: Option<metapb::RegionEpoch>,
+        changes: Vec<(ConfChangeType, metapb::Peer)>,
+        callback: AdminCallback,
     },
     /// A first peer, made by an earlier message of another thread's region (a split).
     Create {
@@ -51,13 +60,74 @@ pub(crate) enum StoreMsg {
         campaign: bool,
         created: Box<dyn FnOnce() + Send>,
     },
+    /// A message to a peer was lost.
+    Unreachable {
+        region_id: u64,
+        peer_id: u64,
+    },
+    /// The connection to a store is gone.
+    StoreUnreachable {
+        store_id: u64,
+    },
+    /// A snapshot has arrived at a peer, or not.
+    SnapshotSent {
+        region_id: u64,
+        peer_id: u64,
+        arrived: bool,
+    },
+    /// A snapshot's data is in the engine and flushed.
+    SnapshotApplied {
+        region_id: u64,
+    },
+    /// A peer's data is gone and its tombstone flushed.
+    Cleared {
+        region_id: u64,
+    },
+    /// Somebody wants something of a peer that may be asleep.
+    WakeUp {
+        region_id: u64,
+    },
     Stop,
 }
 
 /// What an applied entry means for the store thread.
 pub(crate) enum ExecResult {
     /// The region was cut; in key order, the original region is the last.
-    Split { regions: Vec<Arc<metapb::Region>>, callback: Option<SplitCallback> },
+    Split { regions: Vec<Arc<metapb::Region>>, callback: Option<AdminCallback> },
+    /// The members changed; `None` if the entry had no effect.
+    Members {
+        index: u64,
+        changed: Option<(Arc<metapb::Region>, ConfChangeV2)>,
+        callback: Option<AdminCallback>,
+    },
+}
+
+/// Work on a region's data as a whole, in a thread of its own.
+pub(crate) enum RegionTask {
+    /// Replace a region's data by that of a received snapshot.
+    ApplySnapshot(SnapshotTask),
+    /// Remove a region's data and leave a tombstone.
+    Clear(ClearTask),
+    Stop,
+}
+
+/// A snapshot whose files are complete.
+pub(crate) struct SnapshotTask {
+    pub(crate) region_id: u64,
+    pub(crate) data: RaftSnapshotData,
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    /// What the peer was before; filled in by the apply thread.
+    pub(crate) old: Option<metapb::Region>,
+}
+
+/// A peer that is gone.
+pub(crate) struct ClearTask {
+    pub(crate) region_id: u64,
+    /// Its region in the epoch in which the peer was no longer a member.
+    pub(crate) tombstone: metapb::Region,
+    /// What the peer was before; filled in by the apply thread.
+    pub(crate) old: Option<metapb::Region>,
 }
 
 /// Something the placement driver should know.
@@ -66,4 +136,6 @@ pub(crate) enum PdEvent {
     Heartbeat { region_id: u64 },
     /// A split is done; in key order.
     Split { regions: Vec<Arc<metapb::Region>> },
+    /// A peer has had no leader for long: is it still a member?
+    IsMember { region_id: u64, peer: metapb::Peer },
 }

@@ -4,12 +4,14 @@
 
 use std::collections::VecDeque;
 
+use parking_lot::Mutex;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::RaftTruncatedState;
 
-use crate::engine::{self, RaftLog};
+use super::snapshot::SnapshotSource;
+use crate::engine::{self, Engine, RaftLog};
 
 /// Where the log of a new region begins, so that "nothing yet" (0) differs from "initial".
 pub(crate) const INIT_LOG_INDEX: u64 = 5;
@@ -19,6 +21,7 @@ pub(crate) const INIT_LOG_TERM: u64 = 5;
 /// One region's log.
 pub(crate) struct PeerStorage {
     region_id: u64,
+    engine: Engine,
     log: RaftLog,
     hard_state: HardState,
     conf_state: ConfState,
@@ -27,11 +30,35 @@ pub(crate) struct PeerStorage {
     last_term: u64,
     /// The newest entries, contiguous up to `last_index`; at least all that are not applied.
     cache: VecDeque<Entry>,
+    /// Snapshots that raft was told of and that are not sent yet, by the peer that needs them.
+    snapshots: Mutex<Vec<(u64, SnapshotSource)>>,
 }
 
 impl PeerStorage {
+    /// Of a peer that knows nothing yet but perhaps how it voted: its region comes with a snapshot.
+    pub(crate) fn uninitialized(engine: Engine, log: RaftLog, region_id: u64) -> engine::Result<Self> {
+        let hard_state = log.hard_state(region_id)?.unwrap_or_default();
+        Ok(Self {
+            region_id,
+            engine,
+            log,
+            hard_state: HardState { commit: 0, ..hard_state },
+            conf_state: ConfState::default(),
+            truncated: RaftTruncatedState::default(),
+            last_index: 0,
+            last_term: 0,
+            cache: VecDeque::new(),
+            snapshots: Mutex::default(),
+        })
+    }
+
     /// What the disk says. A region that has no log yet (it was just split off or bootstrapped) begins at [`INIT_LOG_INDEX`].
-    pub(crate) fn load(log: RaftLog, region: &metapb::Region, applied_index: u64) -> engine::Result<Self> {
+    pub(crate) fn load(
+        engine: Engine,
+        log: RaftLog,
+        region: &metapb::Region,
+        applied_index: u64,
+    ) -> engine::Result<Self> {
         let region_id = region.id;
         let initial = RaftTruncatedState { index: INIT_LOG_INDEX, term: INIT_LOG_TERM };
         let truncated = log.truncated(region_id)?.unwrap_or(initial);
@@ -49,6 +76,7 @@ impl PeerStorage {
         }
         let mut storage = Self {
             region_id,
+            engine,
             log,
             hard_state: HardState::default(),
             conf_state: conf_state(region),
@@ -56,10 +84,13 @@ impl PeerStorage {
             truncated,
             last_index,
             cache: VecDeque::new(),
+            snapshots: Mutex::default(),
         };
         storage.last_term = storage.stored_term(last_index)?;
         // What is applied was committed, even if the commit index had no time to be written.
         hard_state.commit = hard_state.commit.max(applied_index);
+        // A peer that only voted, before it was split off here.
+        hard_state.term = hard_state.term.max(INIT_LOG_TERM);
         storage.hard_state = hard_state;
         Ok(storage)
     }
@@ -70,6 +101,20 @@ impl PeerStorage {
 
     pub(crate) fn set_hard_state(&mut self, state: HardState) {
         self.hard_state = state;
+    }
+
+    /// The log begins anew behind a snapshot; the caller writes it.
+    pub(crate) fn restore(&mut self, truncated: RaftTruncatedState) {
+        (self.last_index, self.last_term) = (truncated.index, truncated.term);
+        self.truncated = truncated;
+        self.cache.clear();
+    }
+
+    /// The snapshot that raft was told of last for a peer.
+    pub(crate) fn take_snapshot(&mut self, peer_id: u64) -> Option<SnapshotSource> {
+        let mut snapshots = self.snapshots.lock();
+        let at = snapshots.iter().position(|(to, _)| *to == peer_id)?;
+        Some(snapshots.swap_remove(at).1)
     }
 
     /// Takes over entries that are in the write batch of this round.
@@ -96,6 +141,11 @@ impl PeerStorage {
         if self.cache.is_empty() && self.cache.capacity() > 64 {
             self.cache.shrink_to_fit();
         }
+    }
+
+    /// Lets go of memory that is not needed.
+    pub(crate) fn shrink_cache(&mut self) {
+        self.cache.shrink_to_fit();
     }
 
     pub(crate) fn is_cached(&self) -> bool {
@@ -230,8 +280,18 @@ impl Storage for PeerStorage {
         Ok(self.last_index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Taking a view of the engine costs next to nothing; it is read while it is sent.
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
+        let taken = SnapshotSource::take(&self.engine, self.region_id).map_err(storage_error)?;
+        match taken {
+            Some((source, snapshot)) if snapshot.get_metadata().index >= request_index => {
+                let mut snapshots = self.snapshots.lock();
+                snapshots.retain(|(peer_id, _)| *peer_id != to);
+                snapshots.push((to, source));
+                Ok(snapshot)
+            }
+            _ => Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable)),
+        }
     }
 }
 

@@ -84,6 +84,18 @@ pub fn server_is_busy(reason: &str) -> Error {
     }
 }
 
+/// There is too little room on the disk for writes; reads go on.
+pub fn disk_full(store_id: u64) -> Error {
+    Error {
+        message: format!("the disk of store {store_id} is full: no writes until there is room"),
+        disk_full: Some(errorpb::DiskFull {
+            store_id: vec![store_id],
+            reason: "too little room on the disk".to_owned(),
+        }),
+        ..Default::default()
+    }
+}
+
 /// The write does not fit into one raft log entry.
 pub fn raft_entry_too_large(region_id: u64, entry_size: u64) -> Error {
     Error {

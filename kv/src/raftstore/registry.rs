@@ -3,7 +3,7 @@
 //! The store threads publish; readers look up a region, check it, take a snapshot and check that nothing changed meanwhile.
 //! A region's published state is replaced as a whole, so comparing pointers tells whether it changed.
 //!
-//! Lock order: the range index before any region's state. Neither is held while anything waits.
+//! Lock order: the range index before the reserved ranges before any region's state. Neither is held while anything waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rutile_proto::{errorpb, key, kvrpcpb, metapb};
 
 use super::api::RegionResult;
@@ -48,6 +48,19 @@ pub(crate) struct RegionHandle {
     pub(crate) checking: AtomicBool,
     pub(crate) approximate_size: AtomicU64,
     pub(crate) flow: Flow,
+    /// The peer's clock stands still: whoever wants something must wake it.
+    pub(crate) asleep: AtomicBool,
+    /// Followers that lag or do not answer, as the leader sees them.
+    pub(crate) followers: Mutex<Followers>,
+}
+
+/// Followers that need attention, as the leader sees them.
+#[derive(Clone, Default)]
+pub(crate) struct Followers {
+    /// Still catching up with the log.
+    pub(crate) pending: Vec<metapb::Peer>,
+    /// Silent since.
+    pub(crate) down: Vec<(metapb::Peer, Instant)>,
 }
 
 /// What went through since the last heartbeat.
@@ -72,6 +85,8 @@ impl RegionHandle {
             checking: AtomicBool::new(false),
             approximate_size: AtomicU64::new(0),
             flow: Flow::default(),
+            asleep: AtomicBool::new(false),
+            followers: Mutex::default(),
         }
     }
 
@@ -117,11 +132,19 @@ pub(crate) struct Registry {
     regions: DashMap<u64, Arc<RegionHandle>, ahash::RandomState>,
     /// Data form of the end key → region.
     ranges: RwLock<BTreeMap<Vec<u8>, u64>>,
+    /// Data ranges whose contents are being replaced or removed, by region.
+    reserved: Mutex<Vec<(u64, Bytes, Bytes)>>,
 }
 
 impl Registry {
     pub(crate) fn new(store_id: u64) -> Self {
-        Self { store_id, epoch: Instant::now(), regions: DashMap::default(), ranges: RwLock::default() }
+        Self {
+            store_id,
+            epoch: Instant::now(),
+            regions: DashMap::default(),
+            ranges: RwLock::default(),
+            reserved: Mutex::default(),
+        }
     }
 
     pub(crate) fn get(&self, region_id: u64) -> Option<Arc<RegionHandle>> {
@@ -137,6 +160,62 @@ impl Registry {
         let region_id = handle.region_id;
         self.regions.insert(region_id, handle);
         self.ranges.write().insert(end, region_id);
+    }
+
+    /// The region is no longer served here.
+    pub(crate) fn remove(&self, handle: &RegionHandle) {
+        let end = key::data_end_key(&handle.published().region.end_key);
+        let mut ranges = self.ranges.write();
+        if ranges.get(&end) == Some(&handle.region_id) {
+            ranges.remove(&end);
+        }
+        self.regions.remove(&handle.region_id);
+    }
+
+    /// Whether a range touches that of a region of this store, or one that is being replaced or removed; `except` does not count.
+    pub(crate) fn overlaps(&self, start: &[u8], end: &[u8], except: u64) -> bool {
+        let ranges = self.ranges.read();
+        self.overlaps_locked(&ranges, &self.reserved.lock(), (start, end), except)
+    }
+
+    fn overlaps_locked(
+        &self,
+        ranges: &BTreeMap<Vec<u8>, u64>,
+        reserved: &[(u64, Bytes, Bytes)],
+        (start, end): (&[u8], &[u8]),
+        except: u64,
+    ) -> bool {
+        let (from, to) = (key::data_key(start), key::data_end_key(end));
+        if reserved.iter().any(|(id, s, e)| *id != except && s[..] < to[..] && from[..] < e[..]) {
+            return true;
+        }
+        let after = (std::ops::Bound::Excluded(from), std::ops::Bound::Unbounded);
+        for (_, id) in ranges.range::<Vec<u8>, _>(after) {
+            let Some(handle) = self.get(*id) else { continue };
+            if key::data_key(&handle.published().region.start_key) >= to {
+                return false;
+            }
+            if *id != except {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps a range free of other regions until [`Registry::unreserve`]. `false` when another region is there already.
+    pub(crate) fn reserve(&self, region_id: u64, start: &[u8], end: &[u8]) -> bool {
+        let ranges = self.ranges.write();
+        let mut reserved = self.reserved.lock();
+        if self.overlaps_locked(&ranges, &reserved, (start, end), region_id) {
+            return false;
+        }
+        reserved.push((region_id, key::data_key(start).into(), key::data_end_key(end).into()));
+        true
+    }
+
+    /// Lets other regions have a region's reserved ranges.
+    pub(crate) fn unreserve(&self, region_id: u64) {
+        self.reserved.lock().retain(|(id, ..)| *id != region_id);
     }
 
     /// Publishes a peer's new state. A changed range moves in the index, too.
@@ -237,6 +316,11 @@ impl Registry {
     /// The lease of the only voter of a region.
     pub(crate) fn lease_forever(&self, handle: &RegionHandle) {
         handle.lease_until.store(FOREVER, Ordering::Release);
+    }
+
+    /// Others vote now: the lease must be earned.
+    pub(crate) fn end_lease_forever(&self, handle: &RegionHandle) {
+        let _ = handle.lease_until.compare_exchange(FOREVER, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// A quorum confirmed the leadership as of `at`.

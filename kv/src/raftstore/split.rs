@@ -64,7 +64,7 @@ pub(super) async fn split(
     let version = region.region_epoch.unwrap_or_default().version;
     let data = command::encode_split(version, &SplitCommand { pieces });
     let (tx, rx) = oneshot::channel();
-    let callback = Callback::Split(Box::new(move |result| drop(tx.send(result))));
+    let callback = Callback::Admin(Box::new(move |result| drop(tx.send(result))));
     let propose = StoreMsg::Propose { region_id: region.id, term: published.term, data, callback };
     let _ = ctx.store_of(region.id).send(propose);
     rx.await.unwrap_or_else(|_| Err(region_error::undetermined("the store stops")))

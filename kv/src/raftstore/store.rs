@@ -1,6 +1,7 @@
 //! The store's replication: starts and stops its threads, and is what the layers above call.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -8,21 +9,23 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Mutex, RwLock};
-use prost::Message as _;
-use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RaftMessage, RegionLocalState};
+use raft::eraftpb::ConfChangeType;
+use rutile_proto::raft_serverpb::RaftMessage;
 use rutile_proto::{key, kvrpcpb, metapb};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::api::{Modify, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData};
 use super::apply::{Applier, ApplyMsg, Callback};
-use super::context::{StoreContext, Transport};
-use super::messages::StoreMsg;
+use super::context::{RaftRouter, StoreContext, Transport};
+use super::load::load_peers;
+use super::messages::{RegionTask, StoreMsg};
 use super::peer::Peer;
-use super::registry::{Published, Registry};
+use super::region_worker::RegionWorker;
+use super::registry::{Published, RegionHandle, Registry};
 use super::store_loop::StoreLoop;
-use super::{RegionSnapshot, command, keys, region_error, split, worker};
+use super::{RegionSnapshot, command, region_error, split, worker};
 use crate::config::RaftConfig;
-use crate::engine::{Cf, Engine, Error, IterOptions, RaftLog, Result};
+use crate::engine::{Engine, Error, RaftLog, Result};
 use crate::pd_client::PdClient;
 
 /// Proposals count for more the larger they are, so that waiting ones are bounded in bytes, too.
@@ -64,10 +67,12 @@ impl RaftStore {
         let StoreOptions { store_id, config, engine, raft_log, pd, transport, start_time_s } = options;
         let (stores, store_rxs) = channels::<StoreMsg>(config.store_threads);
         let (appliers, apply_rxs) = channels::<ApplyMsg>(config.apply_threads);
+        let (region_tasks, region_rx) = unbounded();
         let (pd_tx, pd_rx) = mpsc::unbounded_channel();
         let (check_tx, check_rx) = mpsc::unbounded_channel();
         let permits = stores.iter().map(|_| Arc::new(Semaphore::new(config.proposals_max))).collect();
-        let split_check_diff = config.split_check_diff.bytes();
+        let votes_after = Instant::now() + Peer::lease(&config);
+        transport.start(RaftRouter::new(stores.clone(), &engine));
         let ctx = Arc::new(StoreContext {
             store_id,
             config,
@@ -77,37 +82,18 @@ impl RaftStore {
             transport,
             stores: stores.clone(),
             appliers,
+            region_tasks,
             pd: pd_tx,
             observers: RwLock::default(),
+            votes_after,
+            raft_logger: slog::Logger::root(slog::Discard, slog::o!()),
+            disk_full: AtomicBool::new(false),
         });
-        let mut loops: Vec<StoreLoop> = store_rxs
-            .into_iter()
-            .enumerate()
-            .map(|(i, rx)| StoreLoop::new(Arc::clone(&ctx), i, rx))
-            .collect();
-        for peer in load_peers(&ctx)? {
-            let owner = (peer.region.id % loops.len() as u64) as usize;
-            loops[owner].add(peer);
-        }
-        let mut threads = Vec::new();
-        for (i, rx) in apply_rxs.into_iter().enumerate() {
-            let applier =
-                Applier::new(engine.clone(), rx, stores.clone(), check_tx.clone(), split_check_diff);
-            threads.push(spawn(&engine, format!("apply-{i}"), move || applier.run())?);
-        }
-        let mut started = Vec::new();
-        for (i, store_loop) in loops.into_iter().enumerate() {
-            let (tx, rx) = oneshot::channel();
-            started.push(rx);
-            threads.push(spawn(&engine, format!("store-{i}"), move || {
-                store_loop.run(|| {
-                    let _ = tx.send(());
-                })
-            })?);
-        }
-        for rx in started {
-            let _ = rx.await;
-        }
+        worker::disk::look(&ctx);
+        let worker = RegionWorker { engine: engine.clone(), rx: region_rx, stores };
+        let mut threads = vec![spawn(&engine, "region-0".to_owned(), move || worker.run())?];
+        threads.extend(start_appliers(&ctx, apply_rxs, &check_tx)?);
+        threads.extend(start_loops(&ctx, store_rxs).await?);
         let workers = worker::Workers::start(&ctx, &pd, pd_rx, check_rx, start_time_s)?;
         let threads = Mutex::new(threads);
         Ok(Arc::new(Self { ctx, pd, permits, threads, workers: Mutex::new(Some(workers)) }))
@@ -123,18 +109,45 @@ impl RaftStore {
             let _ = store.send(StoreMsg::Stop);
         }
         let threads = std::mem::take(&mut *self.threads.lock());
-        let appliers = self.ctx.appliers.clone();
+        let (appliers, region_tasks) = (self.ctx.appliers.clone(), self.ctx.region_tasks.clone());
         let _ = tokio::task::spawn_blocking(move || {
-            // Store threads first: they hand the last committed entries to the apply threads.
-            let (stores, rest): (Vec<_>, Vec<_>) =
-                threads.into_iter().partition(|t| t.thread().name().is_some_and(|n| n.starts_with("store-")));
+            // Store threads first: they hand the last committed entries to the apply threads, and these work to the region thread.
+            let named =
+                |prefix: &str, t: &JoinHandle<()>| t.thread().name().is_some_and(|n| n.starts_with(prefix));
+            let (stores, rest): (Vec<_>, Vec<_>) = threads.into_iter().partition(|t| named("store-", t));
+            let (apply, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|t| named("apply-", t));
             stores.into_iter().for_each(|t| drop(t.join()));
             for applier in appliers {
                 let _ = applier.send(ApplyMsg::Stop);
             }
+            apply.into_iter().for_each(|t| drop(t.join()));
+            let _ = region_tasks.send(RegionTask::Stop);
             rest.into_iter().for_each(|t| drop(t.join()));
         })
         .await;
+        self.ctx.transport.stop();
+    }
+
+    /// Changes a region's members, as its leader: none leaves a joint configuration, one is a simple change, more are a joint one.
+    /// `epoch`: the change is only meant for the region in this epoch. Returns the region once the change is applied here.
+    pub async fn change_peers(
+        &self,
+        region_id: u64,
+        epoch: Option<metapb::RegionEpoch>,
+        changes: Vec<(ConfChangeType, metapb::Peer)>,
+    ) -> RegionResult<metapb::Region> {
+        let (tx, rx) = oneshot::channel();
+        let callback = Box::new(move |result| drop(tx.send(result)));
+        let change = StoreMsg::ChangePeers { region_id, epoch, changes, callback };
+        let _ = self.ctx.store_of(region_id).send(change);
+        let regions = rx.await.unwrap_or_else(|_| Err(region_error::undetermined("the store stops")))?;
+        regions.into_iter().next().ok_or_else(|| region_error::other("no region"))
+    }
+
+    /// The way for messages of other stores.
+    #[must_use]
+    pub fn router(&self) -> RaftRouter {
+        RaftRouter::new(self.ctx.stores.clone(), &self.ctx.engine)
     }
 
     /// A raft message of another store.
@@ -153,9 +166,9 @@ impl RaftStore {
         &self.ctx.engine
     }
 
-    /// Cuts the logs off as far as the data is flushed; for tests and before a planned stop.
+    /// Cuts the logs off as far as the data is flushed, even where a follower needs more; for tests and before a planned stop.
     pub fn truncate_logs(&self) {
-        worker::log_gc::truncate_all(&self.ctx, 0);
+        worker::log_gc::truncate_all(&self.ctx, 0, true);
     }
 
     /// Bytes of all raft log files.
@@ -164,8 +177,21 @@ impl RaftStore {
         self.ctx.raft_log.used_size_bytes()
     }
 
+    /// Checks a request. One that a sleeping follower refuses wakes it: its leader may be gone.
+    fn checked(&self, ctx: &kvrpcpb::Context) -> RegionResult<(Arc<RegionHandle>, Arc<Published>)> {
+        let result = self.ctx.registry.check(ctx);
+        if result.as_ref().is_err_and(|e| e.not_leader.is_some())
+            && let Some(handle) = self.ctx.registry.get(ctx.region_id)
+            && handle.asleep.load(Ordering::Acquire)
+        {
+            let region_id = ctx.region_id;
+            let _ = self.ctx.store_of(region_id).send(StoreMsg::WakeUp { region_id });
+        }
+        result
+    }
+
     fn checked_leader(&self, ctx: &kvrpcpb::Context) -> RegionResult<Arc<Published>> {
-        let (_, published) = self.ctx.registry.check(ctx)?;
+        let (_, published) = self.checked(ctx)?;
         if !published.is_leader {
             return Err(region_error::not_leader(ctx.region_id, published.leader));
         }
@@ -175,6 +201,9 @@ impl RaftStore {
     /// The entry for a write, and the term under which it was checked.
     fn prepare(&self, ctx: &kvrpcpb::Context, data: &WriteData) -> RegionResult<(Vec<u8>, u64)> {
         let published = self.checked_leader(ctx)?;
+        if self.ctx.disk_full.load(Ordering::Relaxed) {
+            return Err(region_error::disk_full(self.ctx.store_id));
+        }
         for modify in &data.modifies {
             check_bounds(&published.region, modify)?;
         }
@@ -198,6 +227,51 @@ impl RaftStore {
     }
 }
 
+fn start_appliers(
+    ctx: &StoreContext,
+    rxs: Vec<Receiver<ApplyMsg>>,
+    checks: &mpsc::UnboundedSender<u64>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let start = |(i, rx)| {
+        let applier = Applier::new(
+            ctx.engine.clone(),
+            rx,
+            ctx.stores.clone(),
+            checks.clone(),
+            ctx.config.split_check_diff.bytes(),
+            ctx.region_tasks.clone(),
+        );
+        spawn(&ctx.engine, format!("apply-{i}"), move || applier.run())
+    };
+    rxs.into_iter().enumerate().map(start).collect()
+}
+
+/// Starts the store threads with the peers found on disk; returns after their first round.
+async fn start_loops(ctx: &Arc<StoreContext>, rxs: Vec<Receiver<StoreMsg>>) -> Result<Vec<JoinHandle<()>>> {
+    let new_loop = |(i, rx)| StoreLoop::new(Arc::clone(ctx), i, rx);
+    let mut loops: Vec<StoreLoop> = rxs.into_iter().enumerate().map(new_loop).collect();
+    let loading = Arc::clone(ctx);
+    let loaded = tokio::task::spawn_blocking(move || load_peers(&loading)).await;
+    for peer in loaded.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))? {
+        let owner = (peer.region.id % loops.len() as u64) as usize;
+        loops[owner].add(peer);
+    }
+    let (mut threads, mut started) = (Vec::new(), Vec::new());
+    for (i, store_loop) in loops.into_iter().enumerate() {
+        let (tx, rx) = oneshot::channel();
+        started.push(rx);
+        threads.push(spawn(&ctx.engine, format!("store-{i}"), move || {
+            store_loop.run(|| {
+                let _ = tx.send(());
+            });
+        })?);
+    }
+    for rx in started {
+        let _ = rx.await;
+    }
+    Ok(threads)
+}
+
 #[expect(clippy::disallowed_methods, reason = "bounded by the proposals' permits and the number of regions")]
 fn channels<T>(count: usize) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
     // What travels in them is bounded by the proposals' permits and the number of regions.
@@ -214,35 +288,6 @@ fn spawn(engine: &Engine, name: String, run: impl FnOnce() + Send + 'static) -> 
         }
     };
     std::thread::Builder::new().name(name).spawn(guarded).map_err(|e| Error::io("thread", &e))
-}
-
-fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
-    let snapshot = Arc::new(ctx.engine.snapshot());
-    let options = IterOptions {
-        lower: keys::REGIONS_MIN.to_vec(),
-        upper: keys::REGIONS_MAX.to_vec(),
-        ..Default::default()
-    };
-    let mut iter = snapshot.iter(Cf::Raft, options);
-    let corrupt = |id: u64, what: &str| {
-        Error::Corruption(format!("{}: {what} of region {id} cannot be decoded", ctx.engine.dir().display()))
-    };
-    let mut peers = Vec::new();
-    let mut valid = iter.seek_to_first()?;
-    while valid {
-        if let Some(id) = keys::region_of_state(iter.key()) {
-            let state = RegionLocalState::decode(iter.value()).map_err(|_| corrupt(id, "the state"))?;
-            if state.state() != PeerState::Tombstone {
-                let applied = snapshot.get(Cf::Raft, &keys::apply_state(id))?;
-                let applied = applied.ok_or_else(|| corrupt(id, "the (missing) apply state"))?;
-                let applied = RaftApplyState::decode(applied).map_err(|_| corrupt(id, "the apply state"))?;
-                let region = state.region.ok_or_else(|| corrupt(id, "the (empty) state"))?;
-                peers.push(Peer::load(ctx, Arc::new(region), applied.applied_index)?);
-            }
-        }
-        valid = iter.next()?;
-    }
-    Ok(peers)
 }
 
 fn check_bounds(region: &metapb::Region, modify: &Modify) -> RegionResult<()> {
@@ -265,7 +310,7 @@ fn check_bounds(region: &metapb::Region, modify: &Modify) -> RegionResult<()> {
 impl RaftKv for RaftStore {
     fn try_snapshot(&self, ctx: &kvrpcpb::Context) -> Option<RegionResult<RegionSnapshot>> {
         let registry = &self.ctx.registry;
-        let (handle, published) = match registry.check(ctx) {
+        let (handle, published) = match self.checked(ctx) {
             Ok(found) => found,
             Err(error) => return Some(Err(error)),
         };
@@ -282,7 +327,7 @@ impl RaftKv for RaftStore {
         if let Some(result) = self.try_snapshot(ctx) {
             return result;
         }
-        self.ctx.registry.check(ctx)?;
+        self.checked(ctx)?;
         let (tx, rx) = oneshot::channel();
         let callback = Box::new(move |result| drop(tx.send(result)));
         let read = StoreMsg::ReadIndex { region_id: ctx.region_id, at: Instant::now(), callback };
@@ -335,7 +380,7 @@ impl RaftKv for RaftStore {
     }
 
     fn check(&self, ctx: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)> {
-        let (_, published) = self.ctx.registry.check(ctx)?;
+        let (_, published) = self.checked(ctx)?;
         Ok((Arc::clone(&published.region), published.term))
     }
 

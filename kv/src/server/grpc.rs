@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::Stream;
 use rutile_proto::kvrpcpb::*;
-use rutile_proto::raft_serverpb::{Done, SnapshotChunk};
+use rutile_proto::raft_serverpb::{Done, RaftMessage, SnapshotChunk};
 use rutile_proto::tikvpb::tikv_server::{Tikv, TikvServer};
 use rutile_proto::tikvpb::{BatchCommandsRequest, BatchCommandsResponse, BatchRaftMessage};
 use rutile_proto::{coprocessor, kvrpcpb};
@@ -21,6 +21,8 @@ const MESSAGE_SIZE_BYTES_MAX: usize = 256 << 20;
 #[tonic::async_trait]
 pub trait RaftReceiver: Send + Sync + 'static {
     /// Takes messages until the stream ends.
+    async fn raft(&self, messages: Streaming<RaftMessage>) -> Result<Done, Status>;
+    /// Takes batches of messages until the stream ends.
     async fn batch_raft(&self, messages: Streaming<BatchRaftMessage>) -> Result<Done, Status>;
     /// Takes one snapshot.
     async fn snapshot(&self, chunks: Streaming<SnapshotChunk>) -> Result<Done, Status>;
@@ -81,6 +83,10 @@ macro_rules! unary {
             ) -> Result<Response<Self::BatchCommandsStream>, Status> {
                 let answers = batch_commands::serve(self.service.clone(), request.into_inner());
                 Ok(Response::new(Box::pin(answers)))
+            }
+
+            async fn raft(&self, request: Request<Streaming<RaftMessage>>) -> Result<Response<Done>, Status> {
+                self.raft.raft(request.into_inner()).await.map(Response::new)
             }
 
             async fn batch_raft(

@@ -4,6 +4,7 @@ pub mod batch_commands;
 pub mod grpc;
 pub mod health;
 pub mod node;
+pub mod raft_client;
 pub mod service;
 pub mod status;
 

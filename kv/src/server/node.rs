@@ -15,7 +15,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use rutile_proto::health::health_server::HealthServer;
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::{Done, SnapshotChunk};
+use rutile_proto::raft_serverpb::{Done, RaftMessage, SnapshotChunk};
 use rutile_proto::tikvpb::BatchRaftMessage;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,12 +25,13 @@ use tonic::{Status, Streaming};
 
 use super::grpc::{GrpcService, RaftReceiver};
 use super::health::HealthService;
+use super::raft_client::GrpcTransport;
 use super::service::Service;
 use super::status;
 use crate::config::{Config, ConfigError};
 use crate::engine::{self, Engine, RaftLog};
 use crate::pd_client::{self, PdClient};
-use crate::raftstore::{NoTransport, RaftKv, RaftStore, StoreOptions, bootstrap};
+use crate::raftstore::{RaftKv, RaftStore, StoreOptions, bootstrap};
 use crate::txn::gc::GcWorker;
 
 /// How long open requests may take to end when the store stops.
@@ -133,7 +134,7 @@ impl Node {
             engine: engine.clone(),
             raft_log: raft_log.clone(),
             pd: Arc::clone(&pd),
-            transport: Arc::new(NoTransport),
+            transport: Arc::new(GrpcTransport::new(Arc::clone(&pd))),
             start_time_s: start_time_s as u32,
         };
         // Before the threads start: their heartbeats are refused for a store that nobody knows.
@@ -188,9 +189,9 @@ impl Node {
         let addr = listener
             .local_addr()
             .map_err(|source| Error::Listen { addr: self.config.addr.clone(), source })?;
-        let receiver = Arc::new(Receiver { raft: Arc::clone(&self.raft) });
         let mut ports = self.ports.lock();
         let mut stop = ports.stop.subscribe();
+        let receiver = Arc::new(Receiver { raft: Arc::clone(&self.raft), stop: ports.stop.subscribe() });
         let server = tonic::transport::Server::builder()
             .initial_stream_window_size(Some(2 << 20))
             .initial_connection_window_size(Some(16 << 20))
@@ -295,18 +296,54 @@ fn store_meta(config: &Config, store_id: u64, start_timestamp: i64) -> metapb::S
 /// Takes raft messages of other stores.
 struct Receiver {
     raft: Arc<RaftStore>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Receiver {
+    /// The next message of a stream; `None` at its end or when this store stops.
+    async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            message = stream.message() => message,
+            _ = stop.wait_for(|stop| *stop) => Ok(None),
+        }
+    }
 }
 
 #[tonic::async_trait]
 impl RaftReceiver for Receiver {
+    async fn raft(&self, mut messages: Streaming<RaftMessage>) -> Result<Done, Status> {
+        while let Some(message) = self.next(&mut messages).await? {
+            self.raft.step(message);
+        }
+        Ok(Done {})
+    }
+
     async fn batch_raft(&self, mut messages: Streaming<BatchRaftMessage>) -> Result<Done, Status> {
-        while let Some(batch) = messages.message().await? {
+        while let Some(batch) = self.next(&mut messages).await? {
             batch.msgs.into_iter().for_each(|message| self.raft.step(message));
         }
         Ok(Done {})
     }
 
-    async fn snapshot(&self, _chunks: Streaming<SnapshotChunk>) -> Result<Done, Status> {
-        Err(Status::unimplemented("this store cannot receive snapshots yet"))
+    async fn snapshot(&self, mut chunks: Streaming<SnapshotChunk>) -> Result<Done, Status> {
+        let head = self.next(&mut chunks).await?.and_then(|chunk| chunk.message);
+        let head = head.ok_or_else(|| Status::invalid_argument("a snapshot begins with its message"))?;
+        let (tx, mut rx) = tokio::sync::mpsc::channel(4);
+        let router = self.raft.router();
+        let writer = tokio::task::spawn_blocking(move || {
+            router.receive_snapshot(head, std::iter::from_fn(|| rx.blocking_recv()))
+        });
+        while let Some(chunk) = self.next(&mut chunks).await? {
+            if tx.send(chunk.data).await.is_err() {
+                break;
+            }
+        }
+        drop(tx);
+        match writer.await {
+            Ok(Ok(())) => Ok(Done {}),
+            Ok(Err(error)) => Err(Status::data_loss(error)),
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
     }
 }

@@ -9,7 +9,7 @@ use rutile_proto::health::health_client::HealthClient;
 use rutile_proto::health::health_server::HealthServer;
 use rutile_proto::health::{HealthCheckRequest, HealthCheckResponse};
 use rutile_proto::kvrpcpb::*;
-use rutile_proto::raft_serverpb::{Done, SnapshotChunk};
+use rutile_proto::raft_serverpb::{Done, RaftMessage, SnapshotChunk};
 use rutile_proto::tikvpb::batch_commands_request::{Request as BatchRequest, request::Cmd as Ask};
 use rutile_proto::tikvpb::batch_commands_response::response::Cmd as Answer;
 use rutile_proto::tikvpb::tikv_client::TikvClient;
@@ -30,6 +30,10 @@ struct NoRaft;
 
 #[tonic::async_trait]
 impl RaftReceiver for NoRaft {
+    async fn raft(&self, _: Streaming<RaftMessage>) -> Result<Done, Status> {
+        Err(Status::unimplemented("no raft here"))
+    }
+
     async fn batch_raft(&self, _: Streaming<BatchRaftMessage>) -> Result<Done, Status> {
         Err(Status::unimplemented("BatchRaft"))
     }

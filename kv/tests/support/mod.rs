@@ -1,6 +1,10 @@
 //! A placement driver in memory, and a store over a directory, for tests.
 #![allow(dead_code)]
 
+pub mod cluster;
+pub mod net;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +17,9 @@ use parking_lot::Mutex;
 use rutile_kv::config::Config;
 use rutile_kv::engine::{Cf, Engine, RaftLog};
 use rutile_kv::pd_client::{Error, PdClient, Result};
-use rutile_kv::raftstore::{Modify, NoTransport, RaftKv, RaftStore, StoreOptions, WriteData, bootstrap};
+use rutile_kv::raftstore::{
+    Modify, NoTransport, RaftKv, RaftStore, StoreOptions, Transport, WriteData, bootstrap,
+};
 use rutile_proto::ids::{ClusterId, Timestamp};
 use rutile_proto::{kvrpcpb, metapb, pdpb};
 use tokio::sync::mpsc;
@@ -30,6 +36,8 @@ pub struct State {
     pub regions: Mutex<Vec<metapb::Region>>,
     pub reported: Mutex<Vec<Vec<metapb::Region>>>,
     pub heartbeats: Mutex<Vec<pdpb::RegionHeartbeatRequest>>,
+    stores: Mutex<BTreeMap<u64, metapb::Store>>,
+    answers: Mutex<Vec<mpsc::UnboundedSender<pdpb::RegionHeartbeatResponse>>>,
 }
 
 impl MemoryPd {
@@ -42,7 +50,35 @@ impl MemoryPd {
             regions: Mutex::default(),
             reported: Mutex::default(),
             heartbeats: Mutex::default(),
+            stores: Mutex::default(),
+            answers: Mutex::default(),
         }))
+    }
+
+    /// Sends an operator's step to all stores; the region's leader acts if the region is as it was heard of last.
+    pub fn order(&self, mut step: pdpb::RegionHeartbeatResponse) {
+        let known = self.regions.lock().iter().find(|r| r.id == step.region_id).cloned();
+        step.region_epoch = known.and_then(|r| r.region_epoch);
+        self.answers.lock().retain(|answers| answers.send(step.clone()).is_ok());
+    }
+
+    fn heard(&self, heartbeat: pdpb::RegionHeartbeatRequest) {
+        if let Some(region) = &heartbeat.region {
+            let mut regions = self.regions.lock();
+            let newer = |known: &metapb::Region| {
+                let version = |r: &metapb::Region| {
+                    let epoch = r.region_epoch.unwrap_or_default();
+                    (epoch.version, epoch.conf_ver)
+                };
+                version(region) >= version(known)
+            };
+            match regions.iter_mut().find(|r| r.id == region.id) {
+                Some(known) if newer(known) => *known = region.clone(),
+                Some(_) => {}
+                None => regions.push(region.clone()),
+            }
+        }
+        self.heartbeats.lock().push(heartbeat);
     }
 }
 
@@ -72,11 +108,13 @@ impl PdClient for MemoryPd {
     async fn alloc_ids(&self, count: u32) -> Result<u64> {
         Ok(self.ids.fetch_add(u64::from(count), Ordering::SeqCst))
     }
-    async fn put_store(&self, _store: metapb::Store) -> Result<()> {
+    async fn put_store(&self, store: metapb::Store) -> Result<()> {
+        self.stores.lock().insert(store.id, store);
         Ok(())
     }
     async fn get_store(&self, store_id: u64) -> Result<metapb::Store> {
-        Err(Error::Refused(format!("invalid store ID {store_id}, not found")))
+        let known = self.stores.lock().get(&store_id).cloned();
+        known.ok_or_else(|| Error::Refused(format!("invalid store ID {store_id}, not found")))
     }
     async fn get_all_stores(&self) -> Result<Vec<metapb::Store>> {
         Ok(Vec::new())
@@ -98,12 +136,15 @@ impl PdClient for MemoryPd {
         mut heartbeats: mpsc::Receiver<pdpb::RegionHeartbeatRequest>,
     ) -> Result<BoxStream<'static, Result<pdpb::RegionHeartbeatResponse>>> {
         let pd = self.clone();
+        #[expect(clippy::disallowed_methods, reason = "a test sends few")]
+        let (tx, rx) = mpsc::unbounded_channel();
+        self.answers.lock().push(tx);
         tokio::spawn(async move {
             while let Some(heartbeat) = heartbeats.recv().await {
-                pd.heartbeats.lock().push(heartbeat);
+                pd.heard(heartbeat);
             }
         });
-        Ok(futures::stream::pending().boxed())
+        Ok(tokio_stream::wrappers::UnboundedReceiverStream::new(rx).map(Ok).boxed())
     }
     async fn ask_batch_split(&self, region: metapb::Region, count: u32) -> Result<Vec<pdpb::SplitId>> {
         let mut ids = Vec::new();
@@ -145,6 +186,15 @@ impl TestStore {
 
     /// As [`TestStore::start`], with what went wrong as text.
     pub async fn try_start(config: &Config, pd: &MemoryPd) -> std::result::Result<Self, String> {
+        Self::try_start_on(config, pd, |_| Arc::new(NoTransport)).await
+    }
+
+    /// As [`TestStore::try_start`], with the transport of the store with this id.
+    pub async fn try_start_on(
+        config: &Config,
+        pd: &MemoryPd,
+        transport: impl FnOnce(u64) -> Arc<dyn Transport>,
+    ) -> std::result::Result<Self, String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let log = RaftLog::open(&config.data_dir.join("raft"), &config.raft_log).map_err(|e| text(&e))?;
         let engine = Engine::open(&config.data_dir.join("db"), &config.engine).map_err(|e| text(&e))?;
@@ -158,7 +208,7 @@ impl TestStore {
             engine: engine.clone(),
             raft_log: log.clone(),
             pd: Arc::new(pd.clone()),
-            transport: Arc::new(NoTransport),
+            transport: transport(ident.store_id),
             start_time_s: 0,
         };
         let store = RaftStore::start(options).await.map_err(|e| text(&e))?;

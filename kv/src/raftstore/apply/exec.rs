@@ -17,12 +17,19 @@ use crate::raftstore::{keys, region_error};
 impl Applier {
     /// Puts the entry's effect into the batch, and the callback where it is called once that is written.
     pub(super) fn exec(&mut self, delegate: &mut Delegate, entry: &Entry, callback: Option<Callback>) {
-        if entry.get_entry_type() != EntryType::EntryNormal {
-            self.malformed(delegate, entry);
-            return;
+        match entry.get_entry_type() {
+            EntryType::EntryNormal => {}
+            EntryType::EntryConfChangeV2 => {
+                if self.exec_members(delegate, entry, callback).is_err() {
+                    self.malformed(delegate, entry);
+                }
+                return;
+            }
+            EntryType::EntryConfChange => return self.malformed(delegate, entry),
         }
         match command::decode(&entry.data) {
-            Ok(Command::Noop) => assert!(callback.is_none(), "somebody waits for an empty entry"),
+            // Raft leaves an empty entry where it does not accept a change of members.
+            Ok(Command::Noop) => callback.into_iter().for_each(|c| c.fail(region_error::stale_command())),
             Ok(Command::Write { version, changes }) => {
                 if let Some(callback) = self.pass_epoch(delegate, version, callback) {
                     match self.exec_write(delegate, changes) {
@@ -114,7 +121,7 @@ impl Applier {
         }
         delegate.region = regions.last().expect("a split has at least the original region").clone();
         let callback = match callback {
-            Some(Callback::Split(callback)) => Some(callback),
+            Some(Callback::Admin(callback)) => Some(callback),
             _ => None,
         };
         delegate
@@ -123,7 +130,7 @@ impl Applier {
     }
 
     /// A committed entry that cannot be understood means that this log is not what was written.
-    fn malformed(&mut self, delegate: &Delegate, entry: &Entry) {
+    pub(super) fn malformed(&mut self, delegate: &Delegate, entry: &Entry) {
         self.failed = true;
         self.engine.fail(Error::Corruption(format!(
             "raft log entry {} of region {} cannot be decoded",
@@ -135,7 +142,7 @@ impl Applier {
 fn into_write(callback: Callback) -> Option<super::WriteCallback> {
     match callback {
         Callback::Write(callback) => Some(callback),
-        Callback::Split(_) => None,
+        Callback::Admin(_) => None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! counts exactly the entries whose effects are there.
 
 mod exec;
+pub(super) mod members;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +18,7 @@ use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::RaftApplyState;
 
 use super::api::WriteCallback;
-use super::messages::{ExecResult, SplitCallback, StoreMsg};
+use super::messages::{AdminCallback, ClearTask, ExecResult, RegionTask, SnapshotTask, StoreMsg};
 use super::registry::RegionHandle;
 use super::{keys, region_error};
 use crate::engine::{Cf, Engine, WriteBatch};
@@ -29,14 +30,14 @@ const BATCH_SIZE_BYTES_MAX: usize = 4 << 20;
 /// Who waits for a proposal.
 pub(crate) enum Callback {
     Write(WriteCallback),
-    Split(SplitCallback),
+    Admin(AdminCallback),
 }
 
 impl Callback {
     pub(crate) fn fail(self, error: rutile_proto::errorpb::Error) {
         match self {
             Callback::Write(callback) => callback(Err(error)),
-            Callback::Split(callback) => callback(Err(error)),
+            Callback::Admin(callback) => callback(Err(error)),
         }
     }
 }
@@ -56,6 +57,10 @@ pub(crate) enum ApplyMsg {
         handle: Arc<RegionHandle>,
     },
     Apply(ApplyTask),
+    /// The peer ends here; what it had is replaced by a snapshot.
+    Snapshot(SnapshotTask),
+    /// The peer ends here; what it had is removed.
+    Clear(ClearTask),
     Stop,
 }
 
@@ -81,6 +86,7 @@ pub(crate) struct Applier {
     /// Told when a region was written to so much that its size should be looked at.
     size_checks: tokio::sync::mpsc::UnboundedSender<u64>,
     split_check_diff: u64,
+    region_tasks: Sender<RegionTask>,
     delegates: AHashMap<u64, Delegate>,
     batch: WriteBatch,
     dirty: Vec<u64>,
@@ -97,6 +103,7 @@ impl Applier {
         stores: Vec<Sender<StoreMsg>>,
         size_checks: tokio::sync::mpsc::UnboundedSender<u64>,
         split_check_diff: u64,
+        region_tasks: Sender<RegionTask>,
     ) -> Self {
         let batch = engine.batch();
         Self {
@@ -105,6 +112,7 @@ impl Applier {
             stores,
             size_checks,
             split_check_diff,
+            region_tasks,
             delegates: AHashMap::new(),
             batch,
             dirty: Vec::new(),
@@ -122,6 +130,20 @@ impl Applier {
                 match msg {
                     ApplyMsg::Register { region, handle } => self.register(region, handle),
                     ApplyMsg::Apply(task) => self.apply(task),
+                    ApplyMsg::Snapshot(mut task) => {
+                        if !self.flush() {
+                            return;
+                        }
+                        task.old = self.delegates.remove(&task.region_id).map(|d| d.region);
+                        let _ = self.region_tasks.send(RegionTask::ApplySnapshot(task));
+                    }
+                    ApplyMsg::Clear(mut task) => {
+                        if !self.flush() {
+                            return;
+                        }
+                        task.old = self.delegates.remove(&task.region_id).map(|d| d.region);
+                        let _ = self.region_tasks.send(RegionTask::Clear(task));
+                    }
                     ApplyMsg::Stop => {
                         self.flush();
                         return;
@@ -202,7 +224,10 @@ impl Applier {
         fail::fail_point!("raftstore::apply::before_write");
         let batch = std::mem::replace(&mut self.batch, self.engine.batch());
         metrics::APPLY_BATCH_BYTES.observe(batch.size_bytes() as f64);
-        if self.engine.write(batch).is_err() {
+        let start = std::time::Instant::now();
+        let written = self.engine.write(batch);
+        metrics::APPLY_WRITE_SECONDS.observe(start.elapsed().as_secs_f64());
+        if written.is_err() {
             // The engine told the node; whoever waits learns that the outcome is unknown.
             self.done.drain(..).for_each(|done| done(Err(region_error::undetermined("the store stops"))));
             return false;

@@ -1,27 +1,32 @@
 //! One replica of a region, on its store thread.
 
+mod members;
+mod message;
 mod propose;
 mod read;
 mod ready;
+mod sleep;
+mod snapshot;
 mod split;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raft::eraftpb::Message;
 use raft::{RawNode, StateRole};
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::RaftMessage;
 
 use self::read::Reads;
 use super::api::RegionEvent;
 use super::apply::{ApplyMsg, Callback};
 use super::context::StoreContext;
 use super::peer_storage::PeerStorage;
+use super::region_error;
 use super::registry::{Published, RegionHandle};
+use crate::config::RaftConfig;
 use crate::engine::{Error, Result};
 
+pub(crate) use self::message::is_initial;
 pub(crate) use self::ready::PendingReady;
 
 /// A proposed entry, and who waits for it.
@@ -45,9 +50,30 @@ pub(crate) struct Peer {
     pub(crate) is_pending: bool,
     /// Last index handed to the apply thread.
     handed_to_apply: u64,
+    /// Changes of members on their way through the apply thread. Raft hears that they are applied together with what they say.
+    members_at: VecDeque<u64>,
+    /// Where peers are that are not (or not yet) known as members: senders of messages.
+    senders: Vec<metapb::Peer>,
+    /// A snapshot is being put into the engine; raft waits.
+    applying: Option<snapshot::Applying>,
+    /// Was found on disk at start.
+    loaded: bool,
+    /// When members were heard of last; a leader's.
+    heard: Vec<(u64, Instant)>,
+    /// No lease before: a member was asked to take over, which may still happen.
+    lease_after: Option<Instant>,
+    leaderless_since: Option<Instant>,
+    sleep: sleep::Sleep,
 }
 
 impl Peer {
+    /// A peer that another store sent a message to, and that has nothing yet.
+    pub(crate) fn uninitialized(ctx: &StoreContext, region_id: u64, peer: metapb::Peer) -> Result<Self> {
+        let region = Arc::new(metapb::Region { id: region_id, ..Default::default() });
+        let storage = PeerStorage::uninitialized(ctx.engine.clone(), ctx.raft_log.clone(), region_id)?;
+        Self::build(ctx, region, peer, storage, 0)
+    }
+
     /// A peer as the disk has it; `applied` is the index and term of the last applied entry.
     pub(crate) fn load(ctx: &StoreContext, region: Arc<metapb::Region>, applied: u64) -> Result<Self> {
         let Some(peer) = ctx.own_peer(&region).copied() else {
@@ -56,7 +82,17 @@ impl Peer {
                 region.id, ctx.store_id
             )));
         };
-        let storage = PeerStorage::load(ctx.raft_log.clone(), &region, applied)?;
+        let storage = PeerStorage::load(ctx.engine.clone(), ctx.raft_log.clone(), &region, applied)?;
+        Self::build(ctx, region, peer, storage, applied)
+    }
+
+    fn build(
+        ctx: &StoreContext,
+        region: Arc<metapb::Region>,
+        peer: metapb::Peer,
+        storage: PeerStorage,
+        applied: u64,
+    ) -> Result<Self> {
         let applied_term = raft::Storage::term(&storage, applied).map_err(|e| {
             Error::Corruption(format!(
                 "{}: term of entry {applied} of region {}: {e}",
@@ -79,8 +115,8 @@ impl Peer {
             max_committed_size_per_ready: 16 << 20,
             ..Default::default()
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raft = RawNode::new(&config, storage, &logger).map_err(|e| Error::RaftLog(e.to_string()))?;
+        let raft =
+            RawNode::new(&config, storage, &ctx.raft_logger).map_err(|e| Error::RaftLog(e.to_string()))?;
         let handed_to_apply = applied;
         Ok(Self {
             region,
@@ -92,7 +128,25 @@ impl Peer {
             is_leader: false,
             is_pending: false,
             handed_to_apply,
+            members_at: VecDeque::new(),
+            senders: Vec::new(),
+            applying: None,
+            loaded: false,
+            heard: Vec::new(),
+            lease_after: None,
+            leaderless_since: None,
+            sleep: sleep::Sleep::default(),
         })
+    }
+
+    /// Whether it knows its region.
+    pub(crate) fn is_initialized(&self) -> bool {
+        !self.region.peers.is_empty()
+    }
+
+    /// Notes that it was found on disk: it may have made promises that it does not remember.
+    pub(crate) fn set_loaded(&mut self) {
+        self.loaded = true;
     }
 
     /// Makes the peer known to readers and to its apply thread.
@@ -115,12 +169,18 @@ impl Peer {
 
     /// Whether raft's clock matters: a sole voter that leads has nobody to tell and nothing to fear.
     pub(crate) fn needs_ticks(&self) -> bool {
-        !(self.is_leader && self.region.peers.len() == 1)
+        !(self.is_leader && self.region.peers.len() == 1) && self.applying.is_none() && !self.is_asleep()
     }
 
-    pub(crate) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self, ctx: &StoreContext) {
         self.raft.tick();
         self.reads.retry(&mut self.raft);
+        if self.is_leader {
+            self.look_at_followers(ctx);
+            self.consider_sleep(ctx);
+        } else {
+            self.look_for_leader(ctx);
+        }
     }
 
     /// Tries to become leader.
@@ -130,9 +190,27 @@ impl Peer {
         }
     }
 
+    /// Whether a snapshot is being put into the engine.
+    pub(crate) fn is_applying(&self) -> bool {
+        self.applying.is_some()
+    }
+
+    /// Nobody gets an answer from this peer any more.
+    pub(crate) fn end(mut self, ctx: &StoreContext) {
+        ctx.registry.end_lease(&self.handle);
+        if self.is_leader {
+            let (region, term) = (Arc::clone(&self.region), self.raft.raft.term);
+            ctx.tell_then(&RegionEvent::LostLeader { region, term }, || ());
+        }
+        for proposal in std::mem::take(&mut self.proposals) {
+            proposal.callback.fail(region_error::undetermined("the peer was removed"));
+        }
+        self.reads.fail_all(&region_error::region_not_found(self.region.id));
+    }
+
     /// Takes note of what is applied. Returns whether it should be looked at again soon.
     pub(crate) fn on_applied(&mut self) -> bool {
-        let applied = self.handle.applied_index();
+        let applied = self.applied_for_raft();
         if applied > self.raft.raft.raft_log.applied {
             self.raft.advance_apply_to(applied);
             self.raft.mut_store().trim_cache(applied);
@@ -141,24 +219,21 @@ impl Peer {
         self.raft.store().is_cached()
     }
 
-    /// A message of another peer of the region.
-    pub(crate) fn step(&mut self, message: Message) {
-        if let Err(error) = self.raft.step(message) {
-            tracing::debug!(region_id = self.region.id, %error, "raft message refused");
+    /// Cuts the log off up to `index`, at most what is applied and (unless forced, or the log became too long) what every follower
+    /// has. Returns what the caller writes.
+    pub(crate) fn truncate(
+        &mut self,
+        ctx: &StoreContext,
+        index: u64,
+        force: bool,
+    ) -> Option<rutile_proto::raft_serverpb::RaftTruncatedState> {
+        if self.applying.is_some() || !self.is_initialized() {
+            return None;
         }
-    }
-
-    pub(crate) fn transfer_leader(&mut self, to: &metapb::Peer) {
-        if self.is_leader && self.region.peers.iter().any(|p| p.id == to.id) {
-            self.raft.transfer_leader(to.id);
-        }
-    }
-
-    /// Cuts the log off up to `index`, at most what is applied and what every follower has. Returns what the caller writes.
-    pub(crate) fn truncate(&mut self, index: u64) -> Option<rutile_proto::raft_serverpb::RaftTruncatedState> {
         let mut index = index.min(self.handle.applied_index());
-        if self.is_leader {
-            index = self.raft.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(0).min(index);
+        if self.is_leader && !force {
+            let slowest = self.raft.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(0);
+            index = slowest.max(index.saturating_sub(ctx.config.log_gc_lag_max)).min(index);
         }
         if index <= self.raft.store().truncated().index {
             return None;
@@ -189,6 +264,8 @@ impl Peer {
         let publish = || ctx.registry.publish(&self.handle, state);
         match (was_leader, leads) {
             (false, true) => {
+                self.heard.clear();
+                self.lease_after = None;
                 ctx.registry.end_lease(&self.handle);
                 if self.is_only_voter() {
                     ctx.registry.lease_forever(&self.handle);
@@ -205,23 +282,9 @@ impl Peer {
         }
     }
 
-    fn lease(ctx: &StoreContext) -> Duration {
-        // Followers wait at least an election timeout before they vote; clocks may drift apart by a tenth of it.
-        ctx.config.tick.0 * ctx.config.election_ticks as u32 * 9 / 10
-    }
-
-    fn to_raft_message(&self, message: Message) -> Option<RaftMessage> {
-        let to_peer = self.region.peers.iter().find(|p| p.id == message.to).copied()?;
-        let bytes = protobuf::Message::write_to_bytes(&message).ok()?;
-        Some(RaftMessage {
-            region_id: self.region.id,
-            from_peer: Some(self.peer),
-            to_peer: Some(to_peer),
-            message: bytes.into(),
-            region_epoch: self.region.region_epoch,
-            start_key: self.region.start_key.clone(),
-            end_key: self.region.end_key.clone(),
-            ..Default::default()
-        })
+    /// How long a quorum's promise not to elect another holds.
+    pub(crate) fn lease(config: &RaftConfig) -> Duration {
+        // Followers wait an election timeout before they vote; its first tick may come at once, and clocks may drift apart.
+        config.tick.0 * (config.election_ticks as u32 - 2)
     }
 }

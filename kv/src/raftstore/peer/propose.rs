@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Peer, Proposal};
+use crate::metrics;
 use crate::raftstore::apply::Callback;
 use crate::raftstore::context::StoreContext;
 use crate::raftstore::region_error;
@@ -25,12 +26,14 @@ impl Peer {
             callback.fail(region_error::raft_entry_too_large(self.region.id, size));
             return;
         }
+        self.wake();
         if let Err(error) = self.raft.propose(Vec::new(), data) {
             // During a leadership transfer, or when too much is uncommitted. The entry is not in the log.
             tracing::debug!(region_id = self.region.id, %error, "proposal dropped");
             callback.fail(region_error::not_leader(self.region.id, None));
             return;
         }
+        metrics::PROPOSALS.inc();
         let index = self.raft.raft.raft_log.last_index();
         self.proposals.push_back(Proposal { index, term, at: Instant::now(), callback });
     }

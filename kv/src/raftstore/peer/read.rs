@@ -34,6 +34,11 @@ pub(super) struct Reads {
 }
 
 impl Reads {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()
+    }
+
     /// Calls those whose index is applied.
     pub(super) fn finish(&mut self, applied: u64) {
         let mut i = 0;
@@ -45,6 +50,14 @@ impl Reads {
                 i += 1;
             }
         }
+    }
+
+    /// No read will be served any more.
+    pub(super) fn fail_all(&mut self, error: &rutile_proto::errorpb::Error) {
+        let rounds = self.rounds.drain(..).flat_map(|r| r.callbacks);
+        let confirmed = self.confirmed.drain(..).map(|(_, c)| c);
+        let all = self.queued.drain(..).map(|(_, c)| c).chain(rounds).chain(confirmed);
+        all.for_each(|callback| callback(Err(error.clone())));
     }
 
     /// Raft messages can be lost; asks again after a while.
@@ -67,6 +80,7 @@ impl Peer {
             callback(Err(region_error::not_leader(self.region.id, None)));
             return;
         }
+        self.wake();
         self.reads.queued.push((at, callback));
     }
 
@@ -87,15 +101,25 @@ impl Peer {
         self.raft.read_index(id.to_be_bytes().to_vec());
     }
 
+    /// A quorum has followed this leader since `at`.
+    pub(super) fn extend_lease(&mut self, ctx: &StoreContext, at: Instant) {
+        if !self.is_leader || self.is_only_voter() || self.raft.raft.lead_transferee.is_some() {
+            return;
+        }
+        if self.lease_after.is_some_and(|after| at < after) {
+            return;
+        }
+        self.lease_after = None;
+        ctx.registry.extend_lease(&self.handle, at, Peer::lease(&ctx.config));
+    }
+
     /// Rounds that raft confirmed; they extend the lease.
     pub(super) fn on_read_states(&mut self, ctx: &StoreContext, states: Vec<ReadState>) {
         for state in states {
             let Ok(id) = state.request_ctx[..].try_into().map(u64::from_be_bytes) else { continue };
             while self.reads.rounds.front().is_some_and(|r| r.id <= id) {
                 let Some(round) = self.reads.rounds.pop_front() else { break };
-                if self.is_leader && !self.is_only_voter() {
-                    ctx.registry.extend_lease(&self.handle, round.at, Peer::lease(ctx));
-                }
+                self.extend_lease(ctx, round.at);
                 self.reads.confirmed.extend(round.callbacks.into_iter().map(|c| (state.index, c)));
             }
         }

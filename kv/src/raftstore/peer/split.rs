@@ -8,7 +8,7 @@ use super::Peer;
 use crate::raftstore::context::StoreContext;
 
 impl Peer {
-    /// Takes over the original region's new range and epoch, and publishes them.
+    /// Takes over the original region's new range and epoch, and publishes them. A snapshot that is on its way in says it, too.
     pub(crate) fn on_split(&mut self, ctx: &StoreContext, region: Arc<metapb::Region>) {
         assert!(
             region.id == self.region.id,
@@ -16,6 +16,9 @@ impl Peer {
             region.id,
             self.region.id
         );
+        if self.is_applying() {
+            return;
+        }
         self.region = region;
         ctx.registry.publish(&self.handle, self.published());
         // The pieces are about equal; the next check measures them.

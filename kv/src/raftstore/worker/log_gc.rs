@@ -47,7 +47,7 @@ fn collect(ctx: &StoreContext, cut: &mut AHashMap<u64, u64>) -> Result<()> {
         let flushed = flushed_index(ctx, handle.region_id)?;
         if flushed >= *last + 2 * keep.max(1) {
             *last = flushed - keep;
-            truncate(ctx, handle.region_id, flushed - keep);
+            truncate(ctx, handle.region_id, flushed - keep, false);
         }
     }
     let in_the_way = ctx.raft_log.purge()?;
@@ -55,24 +55,24 @@ fn collect(ctx: &StoreContext, cut: &mut AHashMap<u64, u64>) -> Result<()> {
         // Their oldest entries are not flushed, or are kept for followers that no longer matter.
         ctx.engine.flush()?;
         for region_id in in_the_way {
-            truncate(ctx, region_id, flushed_index(ctx, region_id)?);
+            truncate(ctx, region_id, flushed_index(ctx, region_id)?, true);
         }
     }
     Ok(())
 }
 
-/// Cuts every log off, `keep` entries below what is flushed.
-pub(in crate::raftstore) fn truncate_all(ctx: &StoreContext, keep: u64) {
+/// Cuts every log off, `keep` entries below what is flushed; `force`: even where a follower needs more.
+pub(in crate::raftstore) fn truncate_all(ctx: &StoreContext, keep: u64, force: bool) {
     for handle in ctx.registry.all() {
         match flushed_index(ctx, handle.region_id) {
-            Ok(flushed) => truncate(ctx, handle.region_id, flushed.saturating_sub(keep)),
+            Ok(flushed) => truncate(ctx, handle.region_id, flushed.saturating_sub(keep), force),
             Err(error) => ctx.engine.fail(error),
         }
     }
 }
 
-fn truncate(ctx: &StoreContext, region_id: u64, index: u64) {
-    let _ = ctx.store_of(region_id).send(StoreMsg::Truncate { region_id, index });
+fn truncate(ctx: &StoreContext, region_id: u64, index: u64, force: bool) {
+    let _ = ctx.store_of(region_id).send(StoreMsg::Truncate { region_id, index, force });
 }
 
 /// The index up to which a crash now would lose nothing.

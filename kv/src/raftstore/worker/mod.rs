@@ -1,5 +1,6 @@
 //! Work beside the raft threads: the placement driver, size checks, log GC.
 
+pub(super) mod disk;
 pub(super) mod log_gc;
 mod pd;
 mod split_check;
@@ -32,6 +33,7 @@ impl Workers {
             tokio::spawn(pd::region_heartbeats(Arc::clone(ctx), Arc::clone(pd), events)),
             tokio::spawn(split_check::run(Arc::clone(ctx), Arc::clone(pd), size_checks)),
             tokio::spawn(log_gc::run(Arc::clone(ctx))),
+            tokio::spawn(disk::run(Arc::clone(ctx))),
         ];
         Ok(Self { tasks })
     }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
-use rutile_proto::pdpb;
+use raft::eraftpb::ConfChangeType;
+use rutile_proto::raft_serverpb::RaftMessage;
+use rutile_proto::{metapb, pdpb};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use crate::pd_client::PdClient;
+use crate::raftstore::api::RegionResult;
 use crate::raftstore::context::StoreContext;
 use crate::raftstore::messages::{PdEvent, StoreMsg};
 use crate::raftstore::registry::RegionHandle;
@@ -105,6 +108,10 @@ async fn session(
                         tracing::info!(%error, "the split was not reported; heartbeats will tell");
                     }
                 }
+                Some(PdEvent::IsMember { region_id, peer }) => {
+                let (ctx, pd) = (Arc::clone(ctx), Arc::clone(pd));
+                tokio::spawn(async move { check_member(&ctx, &*pd, region_id, peer).await });
+            }
                 None => return,
             },
             answer = answers.next() => match answer {
@@ -129,6 +136,11 @@ async fn send(
     if !published.is_leader {
         return true;
     }
+    let followers = handle.followers.lock().clone();
+    let down = |(peer, since): (metapb::Peer, Instant)| pdpb::PeerStats {
+        peer: Some(peer),
+        down_seconds: since.elapsed().as_secs(),
+    };
     let heartbeat = pdpb::RegionHeartbeatRequest {
         region: Some((*published.region).clone()),
         leader: published.region.peers.iter().find(|p| p.store_id == ctx.store_id).copied(),
@@ -137,6 +149,8 @@ async fn send(
         approximate_size: handle.approximate_size.load(Ordering::Relaxed)
             + handle.unchecked_bytes.load(Ordering::Relaxed),
         term: published.term,
+        pending_peers: followers.pending,
+        down_peers: followers.down.into_iter().map(down).collect(),
         ..Default::default()
     };
     tx.send(heartbeat).await.is_ok()
@@ -149,17 +163,60 @@ fn act(ctx: &Arc<StoreContext>, pd: &Arc<dyn PdClient>, answer: pdpb::RegionHear
     if !published.is_leader || answer.region_epoch != published.region.region_epoch {
         return;
     }
-    if let Some(peer) = answer.transfer_leader.and_then(|t| t.peer) {
+    if let Some(peer) = answer.transfer_leader.as_ref().and_then(|t| t.peer) {
         let region_id = answer.region_id;
         let _ = ctx.store_of(region_id).send(StoreMsg::TransferLeader { region_id, peer });
-    } else if let Some(step) = answer.split_region {
+    } else if let Some(step) = answer.split_region.clone() {
         let (ctx, pd) = (Arc::clone(ctx), Arc::clone(pd));
         tokio::spawn(async move {
             if let Err(error) = split::split(&ctx, &*pd, &published, step.keys).await {
                 tracing::info!(region_id = published.region.id, ?error, "the split asked for did not happen");
             }
         });
-    } else if answer.change_peer.is_some() || answer.change_peer_v2.is_some() || answer.merge.is_some() {
-        tracing::warn!(region_id = answer.region_id, "this store cannot change members or merge regions yet");
+    } else if let Some(changes) = changes_of(&answer) {
+        let (region_id, epoch) = (answer.region_id, answer.region_epoch);
+        let callback = Box::new(move |result: RegionResult<_>| {
+            if let Err(error) = result {
+                tracing::info!(region_id, ?error, "the change of members asked for did not happen");
+            }
+        });
+        let _ = ctx.store_of(region_id).send(StoreMsg::ChangePeers { region_id, epoch, changes, callback });
+    } else if answer.merge.is_some() {
+        tracing::warn!(region_id = answer.region_id, "this store cannot merge regions yet");
+    }
+}
+
+/// The change of members that an answer asks for; none that makes no sense.
+fn changes_of(answer: &pdpb::RegionHeartbeatResponse) -> Option<Vec<(ConfChangeType, metapb::Peer)>> {
+    let changes = match (&answer.change_peer, &answer.change_peer_v2) {
+        (Some(change), _) => std::slice::from_ref(change),
+        (None, Some(joint)) => &joint.changes[..],
+        (None, None) => return None,
+    };
+    let change = |c: &pdpb::ChangePeer| {
+        let kind = match c.change_type {
+            0 => ConfChangeType::AddNode,
+            1 => ConfChangeType::RemoveNode,
+            2 => ConfChangeType::AddLearnerNode,
+            _ => return None,
+        };
+        Some((kind, c.peer?))
+    };
+    changes.iter().map(change).collect()
+}
+
+/// Ends a peer that is no member of its region any more, as the placement driver knows it.
+async fn check_member(ctx: &StoreContext, pd: &dyn PdClient, region_id: u64, peer: metapb::Peer) {
+    let Ok(Some((region, _))) = pd.get_region_by_id(region_id).await else { return };
+    if region.peers.iter().all(|p| p.id != peer.id) {
+        let gone = RaftMessage {
+            region_id,
+            from_peer: Some(peer),
+            to_peer: Some(peer),
+            region_epoch: region.region_epoch,
+            is_tombstone: true,
+            ..Default::default()
+        };
+        let _ = ctx.store_of(region_id).send(StoreMsg::Raft(Box::new(gone)));
     }
 }

@@ -3,18 +3,18 @@
 //! A round takes all messages that have come, lets every touched peer put its entries into one batch, writes that batch with one sync,
 //! and finishes the peers. While the disk syncs, the next round's proposals queue up: many clients share one sync.
 
+mod incoming;
+mod lifecycle;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use raft::eraftpb::Message;
-use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::RaftMessage;
 
-use super::api::RegionEvent;
+use self::incoming::PendingVotes;
 use super::context::StoreContext;
-use super::messages::{ExecResult, PdEvent, SplitCallback, StoreMsg};
+use super::messages::{ExecResult, StoreMsg};
 use super::peer::{Peer, PendingReady};
 use super::region_error;
 use crate::engine::{RaftLogBatch, Result};
@@ -30,7 +30,9 @@ pub(crate) struct StoreLoop {
     ctx: Arc<StoreContext>,
     index: usize,
     rx: Receiver<StoreMsg>,
-    peers: AHashMap<u64, Peer>,
+    peers: AHashMap<u64, Box<Peer>>,
+    /// Peers whose clock runs, or that hold entries in memory until they are applied.
+    awake: AHashSet<u64>,
     /// Peers to look at in this round.
     pending: Vec<u64>,
     batch: RaftLogBatch,
@@ -38,6 +40,9 @@ pub(crate) struct StoreLoop {
     next_tick: Instant,
     /// Called after the next round, when new peers have published that they lead.
     after_round: Vec<Box<dyn FnOnce() + Send>>,
+    /// Regions whose data is being removed.
+    clearing: AHashSet<u64>,
+    votes: PendingVotes,
 }
 
 impl StoreLoop {
@@ -48,22 +53,26 @@ impl StoreLoop {
             index,
             rx,
             peers: AHashMap::new(),
+            awake: AHashSet::new(),
             pending: Vec::new(),
             batch,
             sync: false,
             next_tick: Instant::now(),
             after_round: Vec::new(),
+            clearing: AHashSet::new(),
+            votes: PendingVotes::default(),
         }
     }
 
     /// Adds a peer found on disk, before the loop runs.
     pub(crate) fn add(&mut self, mut peer: Peer) {
+        peer.set_loaded();
         peer.register(&self.ctx);
         if peer.is_only_voter() {
             peer.campaign();
         }
         let region_id = peer.region.id;
-        self.peers.insert(region_id, peer);
+        self.peers.insert(region_id, Box::new(peer));
         self.mark(region_id);
     }
 
@@ -115,26 +124,36 @@ impl StoreLoop {
     }
 
     fn tick(&mut self) {
-        let mut ticking = false;
         let mut touched = Vec::new();
-        for (region_id, peer) in &mut self.peers {
+        let peers = &mut self.peers;
+        let ctx = &self.ctx;
+        self.awake.retain(|region_id| {
+            let Some(peer) = peers.get_mut(region_id) else { return false };
             let cached = peer.on_applied();
             if peer.needs_ticks() {
-                peer.tick();
+                peer.tick(ctx);
                 touched.push(*region_id);
             }
-            ticking |= cached || peer.needs_ticks();
-        }
+            let awake = cached || peer.needs_ticks() || peer.is_applying();
+            if !awake {
+                peer.shrink();
+            }
+            awake
+        });
         touched.into_iter().for_each(|region_id| self.mark(region_id));
-        self.next_tick = Instant::now() + if ticking { self.ctx.config.tick.0 } else { IDLE };
+        self.next_tick = Instant::now() + if self.awake.is_empty() { IDLE } else { self.ctx.config.tick.0 };
     }
 
+    /// To be looked at in this round; its clock runs until it has nothing to do.
     fn mark(&mut self, region_id: u64) {
         if let Some(peer) = self.peers.get_mut(&region_id)
             && !peer.is_pending
         {
             peer.is_pending = true;
             self.pending.push(region_id);
+            if !peer.is_asleep() {
+                self.awake.insert(region_id);
+            }
         }
     }
 
@@ -195,17 +214,46 @@ impl StoreLoop {
                 None => callback(Err(region_error::region_not_found(region_id))),
             },
             StoreMsg::Applied { region_id, results } => self.on_applied(region_id, results),
-            StoreMsg::Truncate { region_id, index } => self.truncate(region_id, index),
-            StoreMsg::Raft(message) => self.step(*message),
+            StoreMsg::Truncate { region_id, index, force } => self.truncate(region_id, index, force),
+            StoreMsg::Raft(message) => self.step(&message),
             StoreMsg::TransferLeader { region_id, peer: to } => {
                 if let Some(peer) = self.peers.get_mut(&region_id) {
-                    peer.transfer_leader(&to);
+                    peer.transfer_leader(&self.ctx, &to);
                     self.mark(region_id);
                 }
             }
             StoreMsg::Create { region, campaign, created } => {
                 self.create(region, campaign);
                 self.after_round.push(created);
+            }
+            StoreMsg::ChangePeers { region_id, epoch, changes, callback } => {
+                match self.peers.get_mut(&region_id) {
+                    Some(peer) => {
+                        peer.propose_members(epoch, &changes, callback);
+                        self.mark(region_id);
+                    }
+                    None => callback(Err(region_error::region_not_found(region_id))),
+                }
+            }
+            StoreMsg::Unreachable { region_id, peer_id } => {
+                if let Some(peer) = self.peers.get_mut(&region_id) {
+                    peer.on_unreachable(peer_id);
+                }
+            }
+            StoreMsg::StoreUnreachable { store_id } => self.on_store_unreachable(store_id),
+            StoreMsg::SnapshotSent { region_id, peer_id, arrived } => {
+                if let Some(peer) = self.peers.get_mut(&region_id) {
+                    peer.on_snapshot_sent(peer_id, arrived);
+                    self.mark(region_id);
+                }
+            }
+            StoreMsg::SnapshotApplied { region_id } => self.on_snapshot_applied(region_id),
+            StoreMsg::Cleared { region_id } => self.on_cleared(region_id),
+            StoreMsg::WakeUp { region_id } => {
+                if let Some(peer) = self.peers.get_mut(&region_id) {
+                    peer.wake();
+                    self.mark(region_id);
+                }
             }
             StoreMsg::Stop => return false,
         }
@@ -217,6 +265,9 @@ impl StoreLoop {
         for result in results {
             match result {
                 ExecResult::Split { regions, callback } => self.on_split(region_id, regions, callback),
+                ExecResult::Members { index, changed, callback } => {
+                    self.on_members(region_id, index, changed, callback);
+                }
             }
         }
         if let Some(peer) = self.peers.get_mut(&region_id) {
@@ -225,102 +276,14 @@ impl StoreLoop {
         self.mark(region_id);
     }
 
-    fn truncate(&mut self, region_id: u64, index: u64) {
+    fn truncate(&mut self, region_id: u64, index: u64, force: bool) {
         let Some(peer) = self.peers.get_mut(&region_id) else { return };
-        if let Some(truncated) = peer.truncate(index) {
+        if let Some(truncated) = peer.truncate(&self.ctx, index, force) {
             if let Err(error) = self.batch.truncate(region_id, &truncated) {
                 self.ctx.engine.fail(error);
             }
             // Also keeps the rule that nothing unsynced precedes something synced.
             self.sync = true;
         }
-    }
-
-    fn step(&mut self, message: RaftMessage) {
-        let region_id = message.region_id;
-        let Some(peer) = self.peers.get_mut(&region_id) else {
-            tracing::debug!(region_id, "raft message for an unknown region");
-            return;
-        };
-        if message.to_peer.is_none_or(|to| to.id != peer.id()) {
-            return;
-        }
-        match protobuf::Message::parse_from_carllerche_bytes(&message.message)
-            as protobuf::ProtobufResult<Message>
-        {
-            Ok(message) => peer.step(message),
-            Err(error) => tracing::warn!(region_id, %error, "malformed raft message"),
-        }
-        self.mark(region_id);
-    }
-
-    /// The new regions of this thread are registered first, so that every key has a region at all times; they serve nothing before
-    /// this thread's next round, when the original has published its smaller range.
-    fn on_split(
-        &mut self,
-        region_id: u64,
-        regions: Vec<Arc<metapb::Region>>,
-        callback: Option<SplitCallback>,
-    ) {
-        let Some(campaign) = self.peers.get(&region_id).map(Peer::is_leader) else { return };
-        let (original, pieces) = regions.split_last().expect("a split has at least the original region");
-        let threads = self.ctx.stores.len() as u64;
-        let (own, others): (Vec<_>, Vec<_>) =
-            pieces.iter().cloned().partition(|piece| (piece.id % threads) as usize == self.index);
-        for piece in own {
-            self.create(piece, campaign);
-        }
-        let event = RegionEvent::Split { region_id, regions: regions.clone() };
-        let ctx = Arc::clone(&self.ctx);
-        if let Some(peer) = self.peers.get_mut(&region_id) {
-            ctx.tell_then(&event, || peer.on_split(&ctx, Arc::clone(original)));
-        }
-        tracing::info!(region_id, pieces = regions.len(), "region split");
-        metrics::SPLITS.inc();
-        let done =
-            Arc::new(Done { regions: regions.clone(), callback: parking_lot::Mutex::new(callback), ctx });
-        for region in others {
-            let done = Arc::clone(&done);
-            let store = self.ctx.store_of(region.id);
-            let _ = store.send(StoreMsg::Create { region, campaign, created: Box::new(move || drop(done)) });
-        }
-        self.after_round.push(Box::new(move || drop(done)));
-    }
-
-    fn create(&mut self, region: Arc<metapb::Region>, campaign: bool) {
-        let region_id = region.id;
-        if self.peers.contains_key(&region_id) {
-            return;
-        }
-        let created = Peer::load(&self.ctx, region, super::peer_storage::INIT_LOG_INDEX);
-        let mut peer = match created {
-            Ok(peer) => peer,
-            Err(error) => {
-                self.ctx.engine.fail(error);
-                return;
-            }
-        };
-        peer.register(&self.ctx);
-        if campaign || peer.is_only_voter() {
-            peer.campaign();
-        }
-        self.peers.insert(region_id, peer);
-        self.mark(region_id);
-    }
-}
-
-/// Reports a split once the last of its regions was created.
-struct Done {
-    regions: Vec<Arc<metapb::Region>>,
-    callback: parking_lot::Mutex<Option<SplitCallback>>,
-    ctx: Arc<StoreContext>,
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        if let Some(callback) = self.callback.lock().take() {
-            callback(Ok(self.regions.iter().map(|r| (**r).clone()).collect()));
-        }
-        let _ = self.ctx.pd.send(PdEvent::Split { regions: std::mem::take(&mut self.regions) });
     }
 }

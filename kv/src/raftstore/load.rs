@@ -1,0 +1,114 @@
+//! The peers that a store finds on its disk when it starts.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use prost::Message as _;
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RegionLocalState};
+
+use super::context::StoreContext;
+use super::keys;
+use super::messages::SnapshotTask;
+use super::peer::Peer;
+use super::region_worker::apply_snapshot;
+use super::snapshot::SnapshotFiles;
+use crate::engine::{Cf, Error, IterOptions, Result};
+
+/// All peers. Snapshots that were being applied are applied now; logs that removed peers left are removed.
+pub(super) fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
+    let interrupted = interrupted_snapshots(ctx)?;
+    let kept: Vec<SnapshotFiles> = interrupted.iter().map(|(files, _)| files.clone()).collect();
+    SnapshotFiles::remove_others(&ctx.engine, &kept);
+    for (files, task) in interrupted {
+        finish_snapshot(ctx, task)?;
+        files.remove();
+    }
+    let mut peers = Vec::new();
+    for (region, state, applied) in states(ctx)?.into_values() {
+        match applied {
+            _ if state == PeerState::Tombstone => remove_log(ctx, region.id)?,
+            Some(applied) => peers.push(Peer::load(ctx, Arc::new(region), applied)?),
+            None => return Err(corrupt(ctx, region.id, "the (missing) apply state")),
+        }
+    }
+    Ok(peers)
+}
+
+fn corrupt(ctx: &StoreContext, region_id: u64, what: &str) -> Error {
+    let dir = ctx.engine.dir().display();
+    Error::Corruption(format!("{dir}: {what} of region {region_id} cannot be decoded"))
+}
+
+type State = (metapb::Region, PeerState, Option<u64>);
+
+/// The regions in the engine, with the index up to which they are applied.
+fn states(ctx: &StoreContext) -> Result<AHashMap<u64, State>> {
+    let snapshot = Arc::new(ctx.engine.snapshot());
+    let options = IterOptions {
+        lower: keys::REGIONS_MIN.to_vec(),
+        upper: keys::REGIONS_MAX.to_vec(),
+        ..Default::default()
+    };
+    let mut iter = snapshot.iter(Cf::Raft, options);
+    let mut states = AHashMap::new();
+    let mut valid = iter.seek_to_first()?;
+    while valid {
+        if let Some(id) = keys::region_of_state(iter.key()) {
+            let state = RegionLocalState::decode(iter.value()).map_err(|_| corrupt(ctx, id, "the state"))?;
+            let kind = state.state();
+            let region = state.region.ok_or_else(|| corrupt(ctx, id, "the (empty) state"))?;
+            let applied = match snapshot.get(Cf::Raft, &keys::apply_state(id))? {
+                Some(applied) => {
+                    let applied = RaftApplyState::decode(applied);
+                    Some(applied.map_err(|_| corrupt(ctx, id, "the apply state"))?.applied_index)
+                }
+                None => None,
+            };
+            states.insert(id, (metapb::Region { id, ..region }, kind, applied));
+        }
+        valid = iter.next()?;
+    }
+    Ok(states)
+}
+
+fn interrupted_snapshots(ctx: &StoreContext) -> Result<Vec<(SnapshotFiles, SnapshotTask)>> {
+    let mut found = Vec::new();
+    for region_id in ctx.raft_log.regions()? {
+        let Some(data) = ctx.raft_log.applying(region_id)? else { continue };
+        let truncated = ctx.raft_log.truncated(region_id)?;
+        let truncated = truncated.ok_or_else(|| corrupt(ctx, region_id, "the (missing) truncated state"))?;
+        let (index, term) = (truncated.index, truncated.term);
+        let files = SnapshotFiles::new(&ctx.engine, region_id, index, term);
+        found.push((files, SnapshotTask { region_id, data, index, term, old: None }));
+    }
+    Ok(found)
+}
+
+/// Repeats what a crash interrupted, unless it was complete.
+fn finish_snapshot(ctx: &StoreContext, mut task: SnapshotTask) -> Result<()> {
+    let region_id = task.region_id;
+    let mut states = states(ctx)?;
+    let old = states.remove(&region_id);
+    let complete = old.as_ref().is_some_and(|(_, state, applied)| {
+        *state == PeerState::Normal && applied.is_some_and(|applied| applied >= task.index)
+    });
+    if !complete {
+        tracing::info!(region_id, store_id = ctx.store_id, "goes on applying a snapshot");
+        task.old = old.filter(|(_, state, _)| *state != PeerState::Tombstone).map(|(region, ..)| region);
+        apply_snapshot(&ctx.engine, &task)?;
+    }
+    let mut batch = ctx.raft_log.batch();
+    batch.delete_applying(region_id);
+    ctx.raft_log.write(&mut batch, true)
+}
+
+/// A crash came between the tombstone of a removed peer and the end of its log.
+fn remove_log(ctx: &StoreContext, region_id: u64) -> Result<()> {
+    if ctx.raft_log.hard_state(region_id)?.is_none() {
+        return Ok(());
+    }
+    let mut batch = ctx.raft_log.batch();
+    batch.clean(region_id);
+    ctx.raft_log.write(&mut batch, true)
+}

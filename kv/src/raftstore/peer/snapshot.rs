@@ -1,0 +1,117 @@
+//! A follower takes over a snapshot: noted in the raft log, put into the engine by another thread, then served.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use raft::Ready;
+use raft::eraftpb::{Entry, Message};
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::{RaftSnapshotData, RaftTruncatedState};
+
+use super::Peer;
+use crate::engine::{Error, RaftLogBatch, Result};
+use crate::raftstore::api::RegionEvent;
+use crate::raftstore::apply::ApplyMsg;
+use crate::raftstore::context::StoreContext;
+use crate::raftstore::messages::SnapshotTask;
+use crate::raftstore::registry::RegionHandle;
+use crate::raftstore::snapshot::SnapshotFiles;
+
+/// A snapshot on its way into the engine.
+pub(super) struct Applying {
+    region: Arc<metapb::Region>,
+    index: u64,
+    term: u64,
+    /// Entries behind the snapshot that are committed already.
+    committed: Vec<Entry>,
+}
+
+impl Peer {
+    /// Gives a received snapshot to raft, if its range is free here. Its files are removed when raft does not want it.
+    pub(crate) fn step_snapshot(&mut self, ctx: &StoreContext, from: &metapb::Peer, message: Message) {
+        let metadata = message.get_snapshot().get_metadata();
+        let (index, term) = (metadata.index, metadata.term);
+        let data = RaftSnapshotData::decode(&message.get_snapshot().data[..]).unwrap_or_default();
+        let region_id = self.region.id;
+        let files = SnapshotFiles::new(&ctx.engine, region_id, index, term);
+        let Some(region) = data.region.as_ref().filter(|r| r.id == region_id) else { return };
+        if self.applying.as_ref().is_some_and(|a| (a.index, a.term) == (index, term)) {
+            return;
+        }
+        let busy = self.applying.is_some() || self.raft.snap().is_some_and(|s| !s.is_empty());
+        if busy || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
+            tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
+            files.remove();
+            return;
+        }
+        self.step(ctx, from, message);
+        let taken = self.raft.snap().is_some_and(|s| s.get_metadata().index == index);
+        if !taken {
+            ctx.registry.unreserve(region_id);
+            files.remove();
+        }
+    }
+
+    /// Notes a snapshot in the round's batch: from then on a restart goes on with it.
+    pub(super) fn persist_snapshot(
+        &mut self,
+        ctx: &StoreContext,
+        batch: &mut RaftLogBatch,
+        ready: &Ready,
+    ) -> Result<Option<SnapshotTask>> {
+        let metadata = ready.snapshot().get_metadata();
+        let (index, term) = (metadata.index, metadata.term);
+        if index == 0 {
+            return Ok(None);
+        }
+        let region_id = self.region.id;
+        let data = RaftSnapshotData::decode(&ready.snapshot().data[..])
+            .map_err(|e| Error::Corruption(format!("a snapshot of region {region_id}: {e}")))?;
+        let truncated = RaftTruncatedState { index, term };
+        batch.clean(region_id);
+        batch.put_truncated(region_id, &truncated)?;
+        batch.put_hard_state(region_id, &self.raft.raft.hard_state())?;
+        batch.put_applying(region_id, &data)?;
+        self.raft.mut_store().restore(truncated);
+        tracing::info!(region_id, store_id = ctx.store_id, index, "applying a snapshot");
+        Ok(Some(SnapshotTask { region_id, data, index, term, old: None }))
+    }
+
+    /// The snapshot is noted on disk: the region is not served until its data is in the engine.
+    pub(super) fn begin_snapshot(&mut self, ctx: &StoreContext, task: SnapshotTask, committed: Vec<Entry>) {
+        let region = Arc::new(task.data.region.clone().unwrap_or_default());
+        self.applying = Some(Applying { region, index: task.index, term: task.term, committed });
+        if self.is_initialized() {
+            // The old range stays ours until it is cleared.
+            let old = Arc::clone(&self.region);
+            ctx.registry.remove(&self.handle);
+            ctx.registry.reserve(old.id, &old.start_key, &old.end_key);
+        }
+        self.members_at.clear();
+        let _ = ctx.applier_of(self.region.id).send(ApplyMsg::Snapshot(task));
+    }
+
+    /// The data is in the engine: the peer goes on from there.
+    pub(crate) fn finish_snapshot(&mut self, ctx: &StoreContext) {
+        let Some(Applying { region, index, term, committed }) = self.applying.take() else { return };
+        let Some(peer) = ctx.own_peer(&region).copied() else { return };
+        self.peer = peer;
+        self.region = Arc::clone(&region);
+        self.senders.retain(|s| region.peers.iter().all(|p| p.id != s.id));
+        self.handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer, (index, term)));
+        self.handed_to_apply = index;
+        self.raft.advance_apply_to(index);
+        ctx.registry.unreserve(region.id);
+        self.register(ctx);
+        ctx.registry.publish(&self.handle, self.published());
+        SnapshotFiles::new(&ctx.engine, region.id, index, term).remove();
+        ctx.tell_then(&RegionEvent::MembersChanged { region }, || ());
+        self.hand_to_apply(ctx, committed);
+    }
+
+    /// Up to where raft may believe that entries are applied.
+    pub(super) fn applied_for_raft(&self) -> u64 {
+        let applied = self.handle.applied_index();
+        self.members_at.front().map_or(applied, |at| applied.min(at - 1))
+    }
+}

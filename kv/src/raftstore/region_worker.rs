@@ -1,0 +1,96 @@
+//! Work on a region's data as a whole: a snapshot taken in, or everything removed. In a thread of its own, so that
+//! other regions go on.
+//!
+//! Each task can be repeated after a crash at any point: a snapshot is noted in the raft log (synced) until its effect is
+//! flushed, and a removed peer's raft log stays until its tombstone is flushed.
+
+use crossbeam_channel::{Receiver, Sender};
+use prost::Message as _;
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RegionLocalState};
+
+use super::keys;
+use super::messages::{ClearTask, RegionTask, SnapshotTask, StoreMsg};
+use super::registry::data_range;
+use super::snapshot::SnapshotFiles;
+use crate::engine::{Cf, Engine, Error, Result};
+
+/// The thread.
+pub(crate) struct RegionWorker {
+    pub(crate) engine: Engine,
+    pub(crate) rx: Receiver<RegionTask>,
+    pub(crate) stores: Vec<Sender<StoreMsg>>,
+}
+
+impl RegionWorker {
+    /// Runs until told to stop or until the engine fails.
+    pub(crate) fn run(self) {
+        while let Ok(task) = self.rx.recv() {
+            let (region_id, result, done) = match task {
+                RegionTask::ApplySnapshot(task) => {
+                    let region_id = task.region_id;
+                    (region_id, apply_snapshot(&self.engine, &task), StoreMsg::SnapshotApplied { region_id })
+                }
+                RegionTask::Clear(task) => {
+                    let region_id = task.region_id;
+                    (region_id, clear(&self.engine, &task), StoreMsg::Cleared { region_id })
+                }
+                RegionTask::Stop => return,
+            };
+            if let Err(error) = result {
+                self.engine.fail(error);
+                return;
+            }
+            let _ = self.stores[(region_id % self.stores.len() as u64) as usize].send(done);
+        }
+    }
+}
+
+/// Puts a received snapshot in the place of what the region had; flushed when this returns. Can be repeated.
+pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()> {
+    fail::fail_point!("raftstore::snapshot::before_apply");
+    let region = task.data.region.as_ref();
+    let region = region.ok_or_else(|| Error::Corruption("a snapshot without its region".to_owned()))?;
+    for region in task.old.iter().chain([region]) {
+        clear_data(engine, region)?;
+    }
+    let files = SnapshotFiles::new(engine, task.region_id, task.index, task.term);
+    engine.ingest(&files.of(&task.data)?)?;
+    fail::fail_point!("raftstore::snapshot::after_ingest");
+    let mut batch = engine.batch();
+    let state = RegionLocalState {
+        state: PeerState::Normal.into(),
+        region: Some(region.clone()),
+        ..Default::default()
+    };
+    batch.put(Cf::Raft, &keys::region_state(task.region_id), &state.encode_to_vec());
+    let applied = RaftApplyState { applied_index: task.index, commit_term: task.term, ..Default::default() };
+    batch.put(Cf::Raft, &keys::apply_state(task.region_id), &applied.encode_to_vec());
+    engine.write(batch)?;
+    engine.flush()?;
+    fail::fail_point!("raftstore::snapshot::after_flush");
+    crate::metrics::SNAPSHOTS_APPLIED.inc();
+    Ok(())
+}
+
+/// Removes a peer's data and leaves a tombstone; flushed when this returns. Can be repeated.
+fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
+    if let Some(old) = &task.old {
+        clear_data(engine, old)?;
+    }
+    let mut batch = engine.batch();
+    let state = RegionLocalState {
+        state: PeerState::Tombstone.into(),
+        region: Some(task.tombstone.clone()),
+        ..Default::default()
+    };
+    batch.put(Cf::Raft, &keys::region_state(task.region_id), &state.encode_to_vec());
+    batch.delete(Cf::Raft, &keys::apply_state(task.region_id));
+    engine.write(batch)?;
+    engine.flush()
+}
+
+fn clear_data(engine: &Engine, region: &metapb::Region) -> Result<()> {
+    let (start, end) = data_range(region);
+    engine.clear_range(&start, &end)
+}

@@ -1,0 +1,180 @@
+//! Messages of other stores: to which peer they go, which peers they make and which they end.
+
+use prost::Message as _;
+use raft::eraftpb::{Message, MessageType};
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::{PeerState, RaftMessage, RegionLocalState};
+
+use super::StoreLoop;
+use crate::engine::Cf;
+use crate::raftstore::keys;
+use crate::raftstore::peer::{Peer, is_initial};
+
+/// Votes kept for regions that a split will make here, at most.
+const PENDING_VOTES_MAX: usize = 1024;
+
+/// Votes asked for in regions that are not here yet, because this store has not applied a split.
+#[derive(Default)]
+pub(super) struct PendingVotes(Vec<RaftMessage>);
+
+impl PendingVotes {
+    fn push(&mut self, message: &RaftMessage) {
+        self.0.retain(|m| m.region_id != message.region_id || m.from_peer != message.from_peer);
+        if self.0.len() == PENDING_VOTES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(message.clone());
+    }
+
+    /// Those for a region.
+    pub(super) fn take(&mut self, region_id: u64) -> Vec<RaftMessage> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|m| m.region_id == region_id);
+        self.0 = kept;
+        taken
+    }
+}
+
+impl StoreLoop {
+    pub(super) fn step(&mut self, message: &RaftMessage) {
+        let (Some(from), Some(to)) = (message.from_peer, message.to_peer) else { return };
+        if to.store_id != self.ctx.store_id || self.clearing.contains(&message.region_id) {
+            return;
+        }
+        if message.is_tombstone {
+            self.on_gone(message, &to);
+            return;
+        }
+        let parsed: protobuf::ProtobufResult<Message> =
+            protobuf::Message::parse_from_carllerche_bytes(&message.message);
+        let raft = match parsed {
+            Ok(raft) => raft,
+            Err(error) => {
+                tracing::warn!(region_id = message.region_id, %error, "malformed raft message");
+                return;
+            }
+        };
+        if !self.find_or_make(message, &raft, &from, &to) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&message.region_id) else { return };
+        if let Some(extra) = &message.extra_msg {
+            peer.on_extra(&self.ctx, &from, extra.r#type(), &raft);
+            self.mark(message.region_id);
+            return;
+        }
+        if peer.is_gone(&from, &message.region_epoch.unwrap_or_default()) {
+            peer.send_gone(&self.ctx, from);
+            return;
+        }
+        if raft.get_msg_type() == MessageType::MsgSnapshot {
+            peer.step_snapshot(&self.ctx, &from, raft);
+        } else {
+            peer.step(&self.ctx, &from, raft);
+        }
+        self.mark(message.region_id);
+    }
+
+    /// Whether the addressed peer is here, perhaps since now.
+    fn find_or_make(
+        &mut self,
+        message: &RaftMessage,
+        raft: &Message,
+        from: &metapb::Peer,
+        to: &metapb::Peer,
+    ) -> bool {
+        let region_id = message.region_id;
+        match self.peers.get(&region_id).map(|p| p.id()) {
+            Some(id) if id == to.id => return true,
+            // A store has one peer of a region at a time: ours was replaced by a newer one.
+            Some(id) if id < to.id => {
+                self.destroy_replaced(region_id, message.region_epoch.unwrap_or_default());
+                return false;
+            }
+            Some(_) => return false,
+            None => {}
+        }
+        if !self.may_make(message, from) || !is_initial(raft) {
+            return false;
+        }
+        if self.ctx.registry.overlaps(&message.start_key, &message.end_key, region_id) {
+            // A region here will be split into it, or will be removed.
+            if raft.get_msg_type() != MessageType::MsgHeartbeat {
+                self.votes.push(message);
+            }
+            return false;
+        }
+        match Peer::uninitialized(&self.ctx, region_id, *to) {
+            Ok(peer) => {
+                self.peers.insert(region_id, Box::new(peer));
+                true
+            }
+            Err(error) => {
+                self.ctx.engine.fail(error);
+                false
+            }
+        }
+    }
+
+    /// Whether what the engine knows of a region allows to make a peer of it.
+    fn may_make(&self, message: &RaftMessage, from: &metapb::Peer) -> bool {
+        let state = match self.ctx.engine.get(Cf::Raft, &keys::region_state(message.region_id)) {
+            Ok(Some(state)) => RegionLocalState::decode(state).unwrap_or_default(),
+            Ok(None) => return true,
+            Err(error) => {
+                self.ctx.engine.fail(error);
+                return false;
+            }
+        };
+        if state.state() != PeerState::Tombstone {
+            // A split has been applied; its peer is about to begin.
+            return false;
+        }
+        let gone = state.region.unwrap_or_default();
+        let own = gone.region_epoch.unwrap_or_default();
+        let theirs = message.region_epoch.unwrap_or_default();
+        if theirs.conf_ver > own.conf_ver {
+            return true;
+        }
+        if theirs.conf_ver < own.conf_ver && gone.peers.iter().all(|p| p.id != from.id) {
+            self.ctx.transport.send(RaftMessage {
+                region_id: message.region_id,
+                from_peer: message.to_peer,
+                to_peer: message.from_peer,
+                region_epoch: gone.region_epoch,
+                is_tombstone: true,
+                ..Default::default()
+            });
+        }
+        false
+    }
+
+    /// A member, or the placement driver, says that this peer is no member any more.
+    fn on_gone(&mut self, message: &RaftMessage, to: &metapb::Peer) {
+        let Some(peer) = self.peers.get(&message.region_id) else { return };
+        let theirs = message.region_epoch.unwrap_or_default();
+        let own = peer.region.region_epoch.unwrap_or_default();
+        if peer.id() == to.id && theirs.conf_ver > own.conf_ver {
+            self.destroy_replaced(message.region_id, theirs);
+        }
+    }
+
+    fn destroy_replaced(&mut self, region_id: u64, epoch: metapb::RegionEpoch) {
+        let Some(peer) = self.peers.get(&region_id) else { return };
+        if peer.is_applying() {
+            // Once the snapshot is in; whoever wants this to end will say so again.
+            return;
+        }
+        let own = peer.id();
+        let mut tombstone = (*peer.region).clone();
+        let known = tombstone.region_epoch.unwrap_or_default();
+        tombstone.peers.retain(|p| p.id != own);
+        // A new peer is added in a later epoch than that in which this one was removed.
+        let conf_ver = epoch.conf_ver.saturating_sub(1).max(known.conf_ver);
+        tombstone.region_epoch =
+            Some(metapb::RegionEpoch { conf_ver, version: epoch.version.max(known.version) });
+        self.destroy(region_id, tombstone);
+    }
+}
