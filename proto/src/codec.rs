@@ -55,6 +55,12 @@ pub fn encoded_bytes(key: &[u8]) -> Vec<u8> {
 /// Decodes one value from the front of `input` and advances `input` past it.
 pub fn decode_bytes(input: &mut &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(input.len() / 9 * 8);
+    decode_bytes_into(input, &mut out)?;
+    Ok(out)
+}
+
+/// As [`decode_bytes`], appending to `out`. After an error `out` may hold a part of the value.
+pub fn decode_bytes_into(input: &mut &[u8], out: &mut impl BufMut) -> Result<()> {
     loop {
         if input.len() < GROUP_SIZE_BYTES + 1 {
             return Err(CodecError::UnexpectedEof);
@@ -66,12 +72,12 @@ pub fn decode_bytes(input: &mut &[u8]) -> Result<Vec<u8>> {
             return Err(CodecError::InvalidPadding);
         }
         let (data, padding) = group[..GROUP_SIZE_BYTES].split_at(GROUP_SIZE_BYTES - pad);
-        out.extend_from_slice(data);
+        out.put_slice(data);
         if pad > 0 {
             if padding.iter().any(|b| *b != 0) {
                 return Err(CodecError::InvalidPadding);
             }
-            return Ok(out);
+            return Ok(());
         }
     }
 }
@@ -95,16 +101,19 @@ pub fn decode_bytes_exact(mut input: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Appends a u64 in big-endian order.
+#[inline]
 pub fn encode_u64(out: &mut Vec<u8>, v: u64) {
     out.put_u64(v);
 }
 
 /// Appends a u64 so that larger values sort first.
+#[inline]
 pub fn encode_u64_desc(out: &mut Vec<u8>, v: u64) {
     out.put_u64(!v);
 }
 
 /// Appends an i64 so that byte order is numeric order.
+#[inline]
 pub fn encode_i64(out: &mut Vec<u8>, v: i64) {
     out.put_u64((v as u64) ^ SIGN_MASK);
 }
@@ -115,6 +124,7 @@ pub fn encode_f64(out: &mut Vec<u8>, v: f64) {
     out.put_u64(if bits & SIGN_MASK == 0 { bits | SIGN_MASK } else { !bits });
 }
 
+#[inline]
 fn take_u64(input: &mut &[u8]) -> Result<u64> {
     let (head, rest) = input.split_first_chunk::<8>().ok_or(CodecError::UnexpectedEof)?;
     *input = rest;
@@ -122,16 +132,19 @@ fn take_u64(input: &mut &[u8]) -> Result<u64> {
 }
 
 /// Reads what [`encode_u64`] wrote and advances `input`.
+#[inline]
 pub fn decode_u64(input: &mut &[u8]) -> Result<u64> {
     take_u64(input)
 }
 
 /// Reads what [`encode_u64_desc`] wrote and advances `input`.
+#[inline]
 pub fn decode_u64_desc(input: &mut &[u8]) -> Result<u64> {
     Ok(!take_u64(input)?)
 }
 
 /// Reads what [`encode_i64`] wrote and advances `input`.
+#[inline]
 pub fn decode_i64(input: &mut &[u8]) -> Result<i64> {
     Ok((take_u64(input)? ^ SIGN_MASK) as i64)
 }

@@ -58,6 +58,7 @@ pub fn append_ts(encoded: &[u8], ts: Timestamp) -> Vec<u8> {
 }
 
 /// Splits what [`append_ts`] made.
+#[inline]
 pub fn split_ts(key: &[u8]) -> Result<(&[u8], Timestamp), CodecError> {
     let at = key.len().checked_sub(TS_LEN).ok_or(CodecError::UnexpectedEof)?;
     let (encoded, mut ts) = key.split_at(at);

@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use rutile_proto::codec;
 use rutile_proto::ids::Timestamp;
 use rutile_proto::kvrpcpb::IsolationLevel;
@@ -32,6 +32,49 @@ pub struct Scanner {
     /// `None` when locks do not matter.
     lock: Option<RegionIterator>,
     started: bool,
+    /// Room for the key that [`Scanner::next`] looks at.
+    encoded: Vec<u8>,
+    arena: Arena,
+}
+
+/// Keys and values of many pairs in few allocations. A pair keeps its whole piece of at most [`PIECE_BYTES_MAX`] alive.
+#[derive(Default)]
+struct Arena {
+    piece: BytesMut,
+    piece_bytes: usize,
+}
+
+const PIECE_BYTES_MIN: usize = 1 << 10;
+const PIECE_BYTES_MAX: usize = 32 << 10;
+/// Longer values have allocations of their own.
+const SHARED_BYTES_MAX: usize = 2 << 10;
+
+impl Arena {
+    fn reserve(&mut self, bytes: usize) {
+        if self.piece.capacity() < bytes {
+            self.piece_bytes = (self.piece_bytes * 2).clamp(PIECE_BYTES_MIN, PIECE_BYTES_MAX);
+            self.piece = BytesMut::with_capacity(self.piece_bytes.max(bytes));
+        }
+    }
+
+    fn value(&mut self, value: &[u8]) -> Bytes {
+        if value.is_empty() || value.len() > SHARED_BYTES_MAX {
+            return Bytes::copy_from_slice(value);
+        }
+        self.reserve(value.len());
+        self.piece.put_slice(value);
+        self.piece.split().freeze()
+    }
+
+    /// The request form of a key.
+    fn raw_key(&mut self, mut encoded: &[u8]) -> Result<Bytes> {
+        self.reserve(encoded.len());
+        codec::decode_bytes_into(&mut encoded, &mut self.piece)?;
+        match encoded {
+            [] => Ok(self.piece.split().freeze()),
+            _ => Err(codec::CodecError::InvalidPadding.into()),
+        }
+    }
 }
 
 impl Scanner {
@@ -52,7 +95,16 @@ impl Scanner {
         };
         let lock = options.checks_locks().then(|| snapshot.iter(Cf::Lock, bounds()));
         let write = snapshot.iter(Cf::Write, bounds());
-        Scanner { snapshot: snapshot.clone(), options, reverse, write, lock, started: false }
+        Scanner {
+            snapshot: snapshot.clone(),
+            options,
+            reverse,
+            write,
+            lock,
+            started: false,
+            encoded: Vec::with_capacity(64),
+            arena: Arena::default(),
+        }
     }
 
     /// The next key that is visible or locked; `None` at the end.
@@ -62,32 +114,41 @@ impl Scanner {
             self.started = true;
             self.position()?;
         }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let item = self.next_into(&mut encoded);
+        self.encoded = encoded;
+        item
+    }
+
+    fn next_into(&mut self, encoded: &mut Vec<u8>) -> Result<Option<ScanItem>> {
         loop {
-            let Some((encoded, locked, written)) = self.current()? else { return Ok(None) };
-            let visible = if locked { self.step_lock(&encoded)? } else { Ok(LockView::Committed) };
+            encoded.clear();
+            let Some((locked, written)) = self.current(encoded)? else { return Ok(None) };
+            let encoded = &encoded[..];
+            let visible = if locked { self.step_lock(encoded)? } else { Ok(LockView::Committed) };
             let item = match visible {
                 Err(error) => {
                     if written {
-                        self.leave_key(&encoded)?;
+                        self.leave_key(encoded)?;
                     }
                     Some(Err(error))
                 }
                 Ok(LockView::Value(version)) => {
                     if written {
-                        self.leave_key(&encoded)?;
+                        self.leave_key(encoded)?;
                     }
                     version.map(Ok)
                 }
                 Ok(LockView::Committed) if !written => None,
-                Ok(LockView::Committed) => self.committed(&encoded).transpose(),
+                Ok(LockView::Committed) => self.committed(encoded).transpose(),
             };
             match item {
                 None => {}
                 Some(Err(e @ (Error::KeyIsLocked(_) | Error::RcCheckTs(_)))) => {
-                    return Ok(Some((raw_key(&encoded)?, Err(e))));
+                    return Ok(Some((self.arena.raw_key(encoded)?, Err(e))));
                 }
                 Some(Err(e)) => return Err(e),
-                Some(Ok(version)) => return Ok(Some((raw_key(&encoded)?, Ok(version)))),
+                Some(Ok(version)) => return Ok(Some((self.arena.raw_key(encoded)?, Ok(version)))),
             }
         }
     }
@@ -104,23 +165,22 @@ impl Scanner {
         Ok(())
     }
 
-    /// The key both cursors come to next, and which of them stand on it.
-    fn current(&self) -> Result<Option<(Vec<u8>, bool, bool)>> {
+    /// Puts the key both cursors come to next into `encoded`; says which of them (lock, write) stand on it.
+    fn current(&self, encoded: &mut Vec<u8>) -> Result<Option<(bool, bool)>> {
         let written = if self.write.valid() { Some(split_ts(self.write.key())?.0) } else { None };
         let locked = self.lock.as_ref().filter(|c| c.valid()).map(RegionIterator::key);
-        Ok(match (locked, written) {
-            (None, None) => None,
-            (Some(l), None) => Some((l.to_vec(), true, false)),
-            (None, Some(w)) => Some((w.to_vec(), false, true)),
-            (Some(l), Some(w)) => {
-                let order = if self.reverse { w.cmp(l) } else { l.cmp(w) };
-                Some(match order {
-                    Ordering::Less => (l.to_vec(), true, false),
-                    Ordering::Equal => (l.to_vec(), true, true),
-                    Ordering::Greater => (w.to_vec(), false, true),
-                })
-            }
-        })
+        let (key, stand) = match (locked, written) {
+            (None, None) => return Ok(None),
+            (Some(l), None) => (l, (true, false)),
+            (None, Some(w)) => (w, (false, true)),
+            (Some(l), Some(w)) => match if self.reverse { w.cmp(l) } else { l.cmp(w) } {
+                Ordering::Less => (l, (true, false)),
+                Ordering::Equal => (l, (true, true)),
+                Ordering::Greater => (w, (false, true)),
+            },
+        };
+        encoded.extend_from_slice(key);
+        Ok(Some(stand))
     }
 
     /// Judges the lock under the lock cursor and moves past it. The inner error is the key's, not the scan's.
@@ -198,7 +258,7 @@ impl Scanner {
                 WriteType::Put => {
                     let value = match write.short_value {
                         _ if self.options.key_only => Bytes::new(),
-                        Some(value) => Bytes::copy_from_slice(value),
+                        Some(value) => self.arena.value(value),
                         None => load_long_value(&self.snapshot, encoded, write.start_ts)?,
                     };
                     return Ok(Some(Version { value, commit_ts }));

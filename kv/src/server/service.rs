@@ -39,7 +39,7 @@ macro_rules! transactional {
             match self.0.scheduler.$verb(&req).await {
                 Ok(response) => response,
                 Err(e) => match e.split() {
-                    Ok(error) => $response { error: Some(error), ..Default::default() },
+                    Ok(error) => $response { error: Some(error.into()), ..Default::default() },
                     Err(error) => $response { region_error: Some(error), ..Default::default() },
                 },
             }
@@ -69,7 +69,7 @@ macro_rules! with_text {
 
 fn raw_error_pair(error: &raw::Error) -> KvPair {
     let error = KeyError { abort: error.to_string(), ..KeyError::default() };
-    KvPair { error: Some(error), ..KvPair::default() }
+    KvPair { error: Some(Box::new(error)), ..KvPair::default() }
 }
 
 fn text_of(error: txn::Error) -> Result<String, errorpb::Error> {
@@ -149,7 +149,7 @@ impl Service {
             Err(e) => match e.split() {
                 Err(error) => BatchGetResponse { region_error: Some(error), ..Default::default() },
                 Ok(error) => {
-                    let pair = KvPair { error: Some(error.clone()), ..KvPair::default() };
+                    let pair = KvPair { error: Some(Box::new(error.clone())), ..KvPair::default() };
                     BatchGetResponse { error: Some(error), pairs: vec![pair], ..Default::default() }
                 }
             },
@@ -163,7 +163,7 @@ impl Service {
             Err(e) => match e.split() {
                 Err(error) => ScanResponse { region_error: Some(error), ..Default::default() },
                 Ok(error) => {
-                    let pair = KvPair { error: Some(error.clone()), ..KvPair::default() };
+                    let pair = KvPair { error: Some(Box::new(error.clone())), ..KvPair::default() };
                     ScanResponse { error: Some(error), pairs: vec![pair], ..Default::default() }
                 }
             },

@@ -95,7 +95,8 @@ fn corrupt(what: &str) -> Error {
     Error::Corrupt { what: format!("row: {what}") }
 }
 
-fn int_of(bytes: &[u8]) -> Result<i64> {
+/// A stored signed integer.
+pub fn int_of(bytes: &[u8]) -> Result<i64> {
     Ok(match bytes {
         [a] => i64::from(*a as i8),
         [a, b] => i64::from(i16::from_le_bytes([*a, *b])),
@@ -104,7 +105,8 @@ fn int_of(bytes: &[u8]) -> Result<i64> {
     })
 }
 
-fn uint_of(bytes: &[u8]) -> Result<u64> {
+/// A stored unsigned integer.
+pub fn uint_of(bytes: &[u8]) -> Result<u64> {
     Ok(match bytes {
         [a] => u64::from(*a),
         [a, b] => u64::from(u16::from_le_bytes([*a, *b])),

@@ -26,6 +26,7 @@ pub mod lock;
 pub mod mem_table;
 pub mod operator;
 pub mod point_get;
+pub mod point_read;
 pub mod replace;
 pub mod row_batch;
 pub mod sort;

@@ -127,6 +127,9 @@ impl Conn {
                 () = shutdown.cancelled() => return self.farewell(&Error::ServerShutdown).await,
             };
             let outcome = match payload {
+                Ok(payload) if self.try_point_read(&payload) => {
+                    self.io.flush().await.map(|()| Next::Go).map_err(ConnectionError::from)
+                }
                 // On the heap: what a command needs, an idle connection must not hold.
                 Ok(payload) => Box::pin(self.command(payload)).await,
                 Err(error) => Err(error.into()),

@@ -11,6 +11,7 @@ mod handshake;
 mod login;
 mod packet;
 mod params;
+mod point_read;
 mod response;
 mod resultset;
 mod run;

@@ -284,6 +284,11 @@ fn put_binary_cell(cells: &Cells<'_>, row: usize, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes an integer as wide as its type is in binary rows.
+pub(super) fn put_binary_int(out: &mut Vec<u8>, value: u64, tp: MysqlType) {
+    put_int(out, value, int_width(tp));
+}
+
 fn put_int(out: &mut Vec<u8>, value: u64, width: IntWidth) {
     let bytes = match width {
         IntWidth::One => 1,
@@ -345,7 +350,8 @@ fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     out[at] = (out.len() - at - 1) as u8;
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str, charset: Charset) {
+/// Writes text as a length-encoded string in a character set.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str, charset: Charset) {
     match charset {
         Charset::Utf8mb4 | Charset::Binary => put_lenenc_bytes(out, text.as_bytes()),
         _ => put_lenenc_bytes(out, &charset.encode(text)),

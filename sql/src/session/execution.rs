@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::Counters;
-use super::prepared::PlanKey;
+use super::prepared::CachedPlan;
 use super::transaction::OpenTransaction;
 use super::{OkInfo, QueryResult, Request, ResultSet, Session};
 use crate::binder::BindContext;
@@ -194,14 +194,14 @@ impl Session {
         };
         let in_transaction = self.open.is_some();
         let prepared = self.prepared.get(id, "mysqld_stmt_execute")?;
-        if let Some((key, plan)) = &prepared.plan
-            && key.holds(ctx, in_transaction)
-            && plan.accepts(&ctx.eval.params)
+        if let Some(cached) = &prepared.plan
+            && cached.key.holds(ctx, in_transaction)
+            && cached.plan.accepts(&ctx.eval.params)
         {
-            return Ok(Arc::clone(plan));
+            return Ok(Arc::clone(&cached.plan));
         }
         let plan = Arc::new(super::glue::plan(statement, prepared.params, ctx)?);
-        prepared.plan = plan.cacheable.then(|| (PlanKey::of(ctx, in_transaction), Arc::clone(&plan)));
+        prepared.plan = plan.cacheable.then(|| CachedPlan::new(&plan, ctx, in_transaction));
         Ok(plan)
     }
 

@@ -9,6 +9,7 @@ mod execution;
 pub(crate) mod gc;
 pub mod glue;
 pub mod instance;
+pub mod point_read;
 mod prepare;
 pub mod prepared;
 pub mod privilege;

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use rutile_expr::SqlMode;
 use rutile_expr::types::Collation;
 
+use super::variables::Derived;
 use crate::context::StatementContext;
+use crate::executor::point_read::PointRead;
 use crate::parser::ast::Statement;
 use crate::plan::{Plan, SchemaRef};
 use crate::{Error, Result};
@@ -52,6 +54,22 @@ impl PlanKey {
             && self.select_limit_rows == ctx.settings.select_limit_rows
             && self.database == ctx.database
     }
+
+    /// As [`PlanKey::holds`], for an execution that has no context.
+    pub fn holds_under(
+        &self,
+        schema_version: i64,
+        database: Option<&str>,
+        settings: &Derived,
+        in_transaction: bool,
+    ) -> bool {
+        self.schema_version == schema_version
+            && self.in_transaction == in_transaction
+            && self.sql_mode == settings.sql_mode
+            && self.collation == settings.connection_collation
+            && self.select_limit_rows == settings.select_limit_rows
+            && self.database.as_deref() == database
+    }
 }
 
 /// One prepared statement.
@@ -65,7 +83,25 @@ pub struct Prepared {
     /// The result set's columns as far as known when it was prepared.
     pub columns: SchemaRef,
     /// The plan of the last execution.
-    pub plan: Option<(PlanKey, Arc<Plan>)>,
+    pub plan: Option<CachedPlan>,
+}
+
+/// A plan kept for the next execution.
+pub struct CachedPlan {
+    /// What it was made under.
+    pub key: PlanKey,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Its short path, if it has one.
+    pub point: Option<Arc<PointRead>>,
+}
+
+impl CachedPlan {
+    /// Of a plan made now.
+    pub fn new(plan: &Arc<Plan>, ctx: &StatementContext, in_transaction: bool) -> CachedPlan {
+        let point = PointRead::of(plan).map(Arc::new);
+        CachedPlan { key: PlanKey::of(ctx, in_transaction), plan: Arc::clone(plan), point }
+    }
 }
 
 /// The prepared statements of a session.
@@ -88,6 +124,11 @@ impl PreparedStatements {
     /// The statement with this number; error 1243 names the command that asked.
     pub fn get(&mut self, id: u32, operation: &'static str) -> Result<&mut Prepared> {
         self.by_id.get_mut(&id).ok_or_else(|| unknown(id.to_string(), operation))
+    }
+
+    /// The statement with this number, if there is one.
+    pub fn peek(&self, id: u32) -> Option<&Prepared> {
+        self.by_id.get(&id)
     }
 
     /// Forgets a statement; answers whether there was one.

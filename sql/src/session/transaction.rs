@@ -71,6 +71,11 @@ impl OpenTransaction {
         self.begun
     }
 
+    /// What its statements read.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
     /// Whether it is READ ONLY.
     pub fn is_read_only(&self) -> bool {
         self.read_only

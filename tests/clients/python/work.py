@@ -105,6 +105,54 @@ def work(connect, port, name, cursor_args):
     conn.close()
 
 
+def point_reads(connect, port, name):
+    """One prepared read by key, executed again and again while what it reads changes."""
+    conn, _ = connect(port, f"c_{name}")
+    plain, cur = conn.cursor(), conn.cursor(prepared=True)
+    plain.execute("CREATE TABLE p (id INT PRIMARY KEY, s VARCHAR(20), n TINYINT, u INT UNSIGNED, b VARBINARY(8))")
+    plain.execute("INSERT INTO p VALUES (1, 'one', -1, 4000000000, x'00ff'), (2, NULL, NULL, NULL, NULL), (-3, '漢', 7, 0, '')")
+    conn.commit()
+    rows = {1: ("one", -1, 4000000000, b"\x00\xff", 1), 2: (None, None, None, None, 2), -3: ("漢", 7, 0, b"", -3), 4: None}
+
+    def see(key):
+        cur.execute("SELECT s, n, u, b, id FROM p WHERE id = %s", (key,))
+        row = cur.fetchone()
+        return row and tuple(bytes(v) if isinstance(v, bytearray) else v for v in row)
+
+    for autocommit in (True, False):
+        conn.autocommit = autocommit
+        for _ in range(3):
+            for key, row in rows.items():
+                check(see(key), row, f"row {key}")
+    plain.execute("UPDATE p SET s = 'mine' WHERE id = 1")
+    plain.execute("DELETE FROM p WHERE id = 2")
+    check((see(1)[0], see(2)), ("mine", None), "own writes")
+    conn.rollback()
+    check((see(1)[0], see(2)), ("one", rows[2]), "after rollback")
+    other, _ = connect(port, f"c_{name}")
+    writer = other.cursor()
+    writer.execute("UPDATE p SET s = 'theirs' WHERE id = 1")
+    other.commit()
+    check(see(1)[0], "one", "the snapshot of an open transaction")
+    conn.commit()
+    check(see(1)[0], "theirs", "a new snapshot")
+    conn.commit()
+    writer.execute("ALTER TABLE p ADD COLUMN later INT NOT NULL DEFAULT 9")
+    cur.execute("SELECT * FROM p WHERE id = %s", (2,))
+    check(cur.fetchone()[-1], 9, "a column added later")
+    cur.execute("SELECT * FROM p WHERE id = %s", (2,))
+    check(cur.fetchone()[-1], 9, "a column added later, again")
+    conn.commit()
+    writer.execute("DROP TABLE p")
+    other.close()
+    try:
+        see(1)
+        raise SystemExit("a dropped table was read")
+    except Exception as e:
+        check(e.args[0], 1146, "dropped table")
+    conn.close()
+
+
 def sqlalchemy_work(port):
     import sqlalchemy as sa
     from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -172,6 +220,7 @@ def main():
         work(lambda p, d=None: connect_connector(p, d, use_pure=True), port, client, {})
     elif client == "connector_prepared":
         work(lambda p, d=None: connect_connector(p, d, use_pure=True), port, client, {"prepared": True})
+        point_reads(lambda p, d=None: connect_connector(p, d, use_pure=True), port, client)
     elif client == "sqlalchemy":
         sqlalchemy_work(port)
     else:

@@ -217,7 +217,7 @@ fn split_locked(
     let mut locks = Vec::new();
     for pair in answer {
         match pair.error {
-            Some(error) => locks.push(lock_of(error, ts)?),
+            Some(error) => locks.push(lock_of(*error, ts)?),
             None if locks.is_empty() => pairs.push(KvPair { key: pair.key, value: pair.value }),
             None => {}
         }

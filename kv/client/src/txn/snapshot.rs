@@ -85,7 +85,7 @@ impl Snapshot {
             let answer = self.core.cluster.call(&pd_key, &request, |c| self.adjust(c), &mut backoff).await?;
             match answer.error {
                 None => return Ok((!answer.not_found).then_some(answer.value)),
-                Some(error) => self.on_locks(vec![lock_of(error, self.ts)?], &mut backoff).await?,
+                Some(error) => self.on_locks(vec![lock_of(*error, self.ts)?], &mut backoff).await?,
             }
         }
     }
@@ -151,7 +151,7 @@ impl Snapshot {
             match pair.error {
                 None => drop(found.insert(pair.key, pair.value)),
                 Some(error) => {
-                    let lock = lock_of(error, self.ts)?;
+                    let lock = lock_of(*error, self.ts)?;
                     left.push(lock.key.clone());
                     locks.push(lock);
                 }

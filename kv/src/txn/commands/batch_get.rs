@@ -33,7 +33,7 @@ impl Scheduler {
                     error: None,
                 }),
                 Err(e @ (MvccError::KeyIsLocked(_) | MvccError::RcCheckTs(_))) => {
-                    let error = Some(Error::from(e).split()?);
+                    let error = Some(Box::new(Error::from(e).split()?));
                     pairs.push(KvPair { key: key.raw().clone(), error, ..KvPair::default() });
                 }
                 Err(e) => return Err(e.into()),

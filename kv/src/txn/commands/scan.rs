@@ -53,7 +53,7 @@ fn scan_pairs(
     {
         pairs.push(match item {
             Ok(version) => KvPair { key, value: version.value, ..KvPair::default() },
-            Err(e) => KvPair { error: Some(Error::from(e).split()?), ..KvPair::default() },
+            Err(e) => KvPair { error: Some(Box::new(Error::from(e).split()?)), ..KvPair::default() },
         });
     }
     Ok(pairs)
