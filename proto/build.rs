@@ -15,7 +15,8 @@ const PACKAGES: [&str; 11] = [
 ];
 
 /// Rarely set and large: kept out of line, so that the answers of reads stay small in memory.
-const BOXED: [&str; 3] = ["kvrpcpb.KvPair.error", "kvrpcpb.GetResponse.error", "kvrpcpb.GetResponse.exec_details_v2"];
+const BOXED: [&str; 3] =
+    ["kvrpcpb.KvPair.error", "kvrpcpb.GetResponse.error", "kvrpcpb.GetResponse.exec_details_v2"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=protos");
