@@ -1,5 +1,6 @@
 //! A whole cluster in this process, and clients of its key-value store over both transports.
 
+mod faults;
 mod gc;
 mod support;
 mod transactions;
