@@ -17,7 +17,7 @@ build:
 	cargo build --release --locked --workspace
 
 run: setup ## build and start a database, and print how to connect
-	cargo build --release --locked -p rutile
+	cargo build --release --locked --workspace --bin rutile
 	@exec $(CARGO_TARGET_DIR)/release/rutile playground $(RUN_ARGS)
 
 lint:
@@ -32,18 +32,19 @@ test: setup ## unit, SQL, cluster, crash and real-client tests
 	cargo test --release --locked --workspace --no-fail-fast
 
 slt: build ## only the SQL cases
-	cargo test --release --locked -p rutile-slt
+	cargo test --release --locked --workspace --test slt
 
 slt-peer: ## the same SQL cases against another MySQL server: make slt-peer MYSQL_PEER=host:port
 	@[ -n "$(MYSQL_PEER)" ] || { echo "say which server: make slt-peer MYSQL_PEER=host:port"; exit 2; }
-	MYSQL_PEER=$(MYSQL_PEER) cargo run --release --locked -p rutile-slt -- check
+	cargo build --release --locked --workspace --bin rutile-slt
+	MYSQL_PEER=$(MYSQL_PEER) $(CARGO_TARGET_DIR)/release/rutile-slt check
 
 bench: setup-bench ## sysbench side by side with MariaDB (and a MySQL given as MYSQL_PEER=host:port)
-	cargo build --release --locked -p rutile
+	cargo build --release --locked --workspace --bin rutile
 	scripts/bench-sysbench.sh
 
 soak: build ## long crash runs: ROUNDS=200 by default
-	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked -p rutile-tests --test crash -- --nocapture
+	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked --workspace --test crash -- --nocapture
 
 dist:
-	cargo build --profile dist --locked -p rutile
+	cargo build --profile dist --locked --workspace --bin rutile

@@ -329,7 +329,7 @@ async fn a_bank_keeps_its_money() {
         }
         audits += 1;
     }
-    let mut expected = vec![DEPOSIT; ACCOUNTS];
+    let mut expected = [DEPOSIT; ACCOUNTS];
     for teller in tellers {
         for (account, change) in teller.await.unwrap() {
             expected[account] += change;
