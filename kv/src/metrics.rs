@@ -35,6 +35,9 @@ pub static APPLY_BATCH_BYTES: LazyLock<Histogram> = LazyLock::new(|| {
 /// Splits applied.
 pub static SPLITS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_splits_total", "Region splits applied"));
+/// Merges applied.
+pub static MERGES: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_merges_total", "Region merges applied"));
 /// Regions read to find split keys.
 pub static SPLIT_SCANS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_split_scans_total", "Regions read to find split keys"));
@@ -82,6 +85,7 @@ pub fn render() -> String {
     }
     let counters = [
         &SPLITS,
+        &MERGES,
         &SPLIT_SCANS,
         &PROPOSALS,
         &RAFT_MESSAGES_SENT,

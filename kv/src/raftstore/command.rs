@@ -12,6 +12,11 @@ use crate::engine::Cf;
 
 const KIND_WRITE: u8 = 1;
 const KIND_SPLIT: u8 = 2;
+/// First byte of a [`PrepareMergeCommand`].
+pub(crate) const KIND_PREPARE_MERGE: u8 = 3;
+/// First byte of a [`CommitMergeCommand`].
+pub(crate) const KIND_COMMIT_MERGE: u8 = 4;
+const KIND_ROLLBACK_MERGE: u8 = 5;
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 const OP_DELETE_RANGE: u8 = 3;
@@ -25,6 +30,12 @@ pub(crate) enum Command<'a> {
     Write { version: u64, changes: Changes<'a> },
     /// A split of the region.
     Split { version: u64, split: SplitCommand },
+    /// The region is about to be merged into another.
+    PrepareMerge { version: u64, prepare: PrepareMergeCommand },
+    /// Another region is merged into this one.
+    CommitMerge { version: u64, commit: CommitMergeCommand },
+    /// The region is not merged after all.
+    RollbackMerge { version: u64 },
 }
 
 /// One change; keys in PD form.
@@ -53,6 +64,40 @@ pub(crate) struct SplitPiece {
     /// Parallel to the peers of the region being split.
     #[prost(uint64, repeated, tag = "3")]
     pub(crate) peer_ids: Vec<u64>,
+}
+
+/// Ends a region's life of its own.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PrepareMergeCommand {
+    /// Of the source.
+    #[prost(uint64, tag = "1")]
+    pub(crate) conf_ver: u64,
+    /// Every peer of the source has its log up to here.
+    #[prost(uint64, tag = "2")]
+    pub(crate) min_index: u64,
+    /// As it must be when the merge is committed.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) target: Option<rutile_proto::metapb::Region>,
+}
+
+/// Takes a neighbour's range over.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CommitMergeCommand {
+    /// Of the target.
+    #[prost(uint64, tag = "1")]
+    pub(crate) conf_ver: u64,
+    /// Of the target.
+    #[prost(uint64, tag = "2")]
+    pub(crate) version: u64,
+    /// As its prepare left it.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) source: Option<rutile_proto::metapb::Region>,
+    /// Where the prepare is in the source's log.
+    #[prost(uint64, tag = "4")]
+    pub(crate) commit: u64,
+    /// The source's log up to there, from where all its peers have it (encoded raft entries).
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub(crate) entries: Vec<Bytes>,
 }
 
 /// The context of a conf change entry: who is meant by the ids in it. Holds at one epoch only.
@@ -139,6 +184,30 @@ pub(crate) fn encode_split(version: u64, split: &SplitCommand) -> Vec<u8> {
     out
 }
 
+/// The entry for the begin of a merge, proposed at an epoch version of the source.
+pub(crate) fn encode_prepare_merge(version: u64, prepare: &PrepareMergeCommand) -> Vec<u8> {
+    encode_message(KIND_PREPARE_MERGE, version, prepare)
+}
+
+/// The entry for the end of a merge, proposed at an epoch version of the target.
+pub(crate) fn encode_commit_merge(commit: &CommitMergeCommand) -> Vec<u8> {
+    encode_message(KIND_COMMIT_MERGE, commit.version, commit)
+}
+
+/// The entry that calls a merge off, proposed at an epoch version of the source.
+pub(crate) fn encode_rollback_merge(version: u64) -> Vec<u8> {
+    let mut out = vec![KIND_ROLLBACK_MERGE];
+    put_varint(&mut out, version);
+    out
+}
+
+fn encode_message(kind: u8, version: u64, message: &impl prost::Message) -> Vec<u8> {
+    let mut out = vec![kind];
+    put_varint(&mut out, version);
+    out.extend_from_slice(&message.encode_to_vec());
+    out
+}
+
 /// What an entry says.
 pub(crate) fn decode(data: &[u8]) -> Result<Command<'_>, Malformed> {
     let Some((kind, mut rest)) = data.split_first() else { return Ok(Command::Noop) };
@@ -149,6 +218,15 @@ pub(crate) fn decode(data: &[u8]) -> Result<Command<'_>, Malformed> {
             let split = SplitCommand::decode(rest).map_err(|_| Malformed)?;
             Ok(Command::Split { version, split })
         }
+        KIND_PREPARE_MERGE => {
+            let prepare = PrepareMergeCommand::decode(rest).map_err(|_| Malformed)?;
+            Ok(Command::PrepareMerge { version, prepare })
+        }
+        KIND_COMMIT_MERGE => {
+            let commit = CommitMergeCommand::decode(rest).map_err(|_| Malformed)?;
+            Ok(Command::CommitMerge { version, commit })
+        }
+        KIND_ROLLBACK_MERGE => Ok(Command::RollbackMerge { version }),
         _ => Err(Malformed),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use prost::Message as _;
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RegionLocalState};
+use rutile_proto::raft_serverpb::{MergeState, PeerState, RaftApplyState, RegionLocalState};
 
 use super::context::StoreContext;
 use super::keys;
@@ -25,10 +25,14 @@ pub(super) fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
         files.remove();
     }
     let mut peers = Vec::new();
-    for (region, state, applied) in states(ctx)?.into_values() {
+    for State { region, kind, applied, merge } in states(ctx)?.into_values() {
         match applied {
-            _ if state == PeerState::Tombstone => remove_log(ctx, region.id)?,
-            Some(applied) => peers.push(Peer::load(ctx, Arc::new(region), applied)?),
+            _ if kind == PeerState::Tombstone => remove_log(ctx, region.id)?,
+            Some(applied) => {
+                let mut peer = Peer::load(ctx, Arc::new(region), applied)?;
+                merge.filter(|_| kind == PeerState::Merging).into_iter().for_each(|m| peer.set_merging(m));
+                peers.push(peer);
+            }
             None => return Err(corrupt(ctx, region.id, "the (missing) apply state")),
         }
     }
@@ -40,7 +44,12 @@ fn corrupt(ctx: &StoreContext, region_id: u64, what: &str) -> Error {
     Error::Corruption(format!("{dir}: {what} of region {region_id} cannot be decoded"))
 }
 
-type State = (metapb::Region, PeerState, Option<u64>);
+struct State {
+    region: metapb::Region,
+    kind: PeerState,
+    applied: Option<u64>,
+    merge: Option<MergeState>,
+}
 
 /// The regions in the engine, with the index up to which they are applied.
 fn states(ctx: &StoreContext) -> Result<AHashMap<u64, State>> {
@@ -65,7 +74,8 @@ fn states(ctx: &StoreContext) -> Result<AHashMap<u64, State>> {
                 }
                 None => None,
             };
-            states.insert(id, (metapb::Region { id, ..region }, kind, applied));
+            let region = metapb::Region { id, ..region };
+            states.insert(id, State { region, kind, applied, merge: state.merge_state });
         }
         valid = iter.next()?;
     }
@@ -90,12 +100,12 @@ fn finish_snapshot(ctx: &StoreContext, mut task: SnapshotTask) -> Result<()> {
     let region_id = task.region_id;
     let mut states = states(ctx)?;
     let old = states.remove(&region_id);
-    let complete = old.as_ref().is_some_and(|(_, state, applied)| {
-        *state == PeerState::Normal && applied.is_some_and(|applied| applied >= task.index)
+    let complete = old.as_ref().is_some_and(|old| {
+        old.kind == PeerState::Normal && old.applied.is_some_and(|applied| applied >= task.index)
     });
     if !complete {
         tracing::info!(region_id, store_id = ctx.store_id, "goes on applying a snapshot");
-        task.old = old.filter(|(_, state, _)| *state != PeerState::Tombstone).map(|(region, ..)| region);
+        task.old = old.filter(|old| old.kind != PeerState::Tombstone).map(|old| old.region);
         apply_snapshot(&ctx.engine, &task)?;
     }
     let mut batch = ctx.raft_log.batch();

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use raft::eraftpb::{ConfChangeType, ConfChangeV2};
-use rutile_proto::raft_serverpb::{RaftMessage, RaftSnapshotData};
+use rutile_proto::raft_serverpb::{MergeState, RaftMessage, RaftSnapshotData};
 use rutile_proto::{errorpb, metapb};
 
 use super::api::RegionResult;
+use super::command::CommitMergeCommand;
 
 /// Gets all resulting regions in key order.
 pub(crate) type AdminCallback = Box<dyn FnOnce(RegionResult<Vec<metapb::Region>>) + Send>;
@@ -83,6 +84,33 @@ pub(crate) enum StoreMsg {
     Cleared {
         region_id: u64,
     },
+    /// Merge a region into a neighbour.
+    PrepareMerge {
+        region_id: u64,
+        epoch: Option<metapb::RegionEpoch>,
+        target: metapb::Region,
+        callback: AdminCallback,
+    },
+    /// The source of a merge is ready on this store: propose the merge to the target, if it leads.
+    CommitMerge {
+        region_id: u64,
+        commit: CommitMergeCommand,
+    },
+    /// The target of a merge waits for the source on this store.
+    CatchUp {
+        region_id: u64,
+        target_id: u64,
+        commit: CommitMergeCommand,
+    },
+    /// The region was merged into another.
+    Merged {
+        region_id: u64,
+        tombstone: metapb::Region,
+    },
+    /// The region was merged into another that comes here by a snapshot.
+    EndMerged {
+        region_id: u64,
+    },
     /// Somebody wants something of a peer that may be asleep.
     WakeUp {
         region_id: u64,
@@ -98,6 +126,16 @@ pub(crate) enum ExecResult {
     Members {
         index: u64,
         changed: Option<(Arc<metapb::Region>, ConfChangeV2)>,
+        callback: Option<AdminCallback>,
+    },
+    /// The region takes no more writes: it waits to be merged.
+    MergePrepared { region: Arc<metapb::Region>, state: MergeState, callback: Option<AdminCallback> },
+    /// The region is not merged after all; it goes on as this, or as it was.
+    MergeEnded { region: Option<Arc<metapb::Region>> },
+    /// The region has taken over its neighbour.
+    MergeCommitted {
+        region: Arc<metapb::Region>,
+        source: Arc<metapb::Region>,
         callback: Option<AdminCallback>,
     },
 }
@@ -124,6 +162,8 @@ pub(crate) struct SnapshotTask {
 /// A peer that is gone.
 pub(crate) struct ClearTask {
     pub(crate) region_id: u64,
+    /// The data belongs to another region now.
+    pub(crate) keep_data: bool,
     /// Its region in the epoch in which the peer was no longer a member.
     pub(crate) tombstone: metapb::Region,
     /// What the peer was before; filled in by the apply thread.

@@ -84,6 +84,15 @@ pub fn server_is_busy(reason: &str) -> Error {
     }
 }
 
+/// The region waits to be merged into another.
+pub fn merging(region_id: u64) -> Error {
+    Error {
+        message: format!("region {region_id} is being merged"),
+        proposal_in_merging_mode: Some(errorpb::ProposalInMergingMode { region_id }),
+        ..Default::default()
+    }
+}
+
 /// There is too little room on the disk for writes; reads go on.
 pub fn disk_full(store_id: u64) -> Error {
     Error {

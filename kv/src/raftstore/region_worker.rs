@@ -75,6 +75,10 @@ pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()>
 
 /// Removes a peer's data and leaves a tombstone; flushed when this returns. Can be repeated.
 fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
+    if task.keep_data {
+        // The tombstone was written together with the other region's new range.
+        return engine.flush();
+    }
     if let Some(old) = &task.old {
         clear_data(engine, old)?;
     }

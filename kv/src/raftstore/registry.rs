@@ -27,6 +27,8 @@ pub(crate) struct Published {
     pub(crate) region: Arc<metapb::Region>,
     pub(crate) term: u64,
     pub(crate) is_leader: bool,
+    /// Serves nothing: waits to be merged into another region.
+    pub(crate) merging: bool,
     /// The leader as far as this peer knows.
     pub(crate) leader: Option<metapb::Peer>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct RegionHandle {
     pub(crate) flow: Flow,
     /// The peer's clock stands still: whoever wants something must wake it.
     pub(crate) asleep: AtomicBool,
+    /// The region that this one was merged into while the store was away; 0 for none.
+    pub(crate) merged_into: AtomicU64,
     /// Followers that lag or do not answer, as the leader sees them.
     pub(crate) followers: Mutex<Followers>,
 }
@@ -72,7 +76,13 @@ pub(crate) struct Flow {
 
 impl RegionHandle {
     pub(crate) fn new(region: Arc<metapb::Region>, peer: metapb::Peer, applied: (u64, u64)) -> Self {
-        let published = Published { term: 0, is_leader: false, leader: None, region: Arc::clone(&region) };
+        let published = Published {
+            term: 0,
+            is_leader: false,
+            merging: false,
+            leader: None,
+            region: Arc::clone(&region),
+        };
         Self {
             region_id: region.id,
             peer,
@@ -86,6 +96,7 @@ impl RegionHandle {
             approximate_size: AtomicU64::new(0),
             flow: Flow::default(),
             asleep: AtomicBool::new(false),
+            merged_into: AtomicU64::new(0),
             followers: Mutex::default(),
         }
     }
@@ -213,6 +224,17 @@ impl Registry {
         true
     }
 
+    /// Regions in a range that were merged into `target`.
+    pub(crate) fn merged_in(&self, start: &[u8], end: &[u8], target: u64) -> Vec<u64> {
+        let overlaps = |h: &RegionHandle| {
+            let region = Arc::clone(&h.published().region);
+            let (from, to) = data_range(&region);
+            from[..] < key::data_end_key(end)[..] && key::data_key(start)[..] < to[..]
+        };
+        let merged = |h: &Arc<RegionHandle>| h.merged_into.load(Ordering::Acquire) == target && overlaps(h);
+        self.all().into_iter().filter(merged).map(|h| h.region_id).collect()
+    }
+
     /// Lets other regions have a region's reserved ranges.
     pub(crate) fn unreserve(&self, region_id: u64) {
         self.reserved.lock().retain(|(id, ..)| *id != region_id);
@@ -291,7 +313,8 @@ impl Registry {
         if ctx.term != 0 && published.term > ctx.term + 1 {
             return Err(region_error::stale_command());
         }
-        self.check_version(ctx.region_epoch.unwrap_or_default().version, &published.region)
+        self.check_version(ctx.region_epoch.unwrap_or_default().version, &published.region)?;
+        if published.merging { Err(region_error::merging(ctx.region_id)) } else { Ok(()) }
     }
 
     /// Whether a request's epoch is that of the region.
@@ -304,7 +327,7 @@ impl Registry {
 
     /// Whether the peer may serve reads of its leadership without asking others.
     pub(crate) fn lease_holds(&self, handle: &RegionHandle, published: &Published) -> bool {
-        if !published.is_leader || handle.applied_term() != published.term {
+        if !published.is_leader || published.merging || handle.applied_term() != published.term {
             return false;
         }
         match handle.lease_until.load(Ordering::Acquire) {
@@ -365,7 +388,10 @@ mod tests {
         let peer = region.peers[0];
         let handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer, (5, 6)));
         registry.insert(Arc::clone(&handle));
-        registry.publish(&handle, Published { region, term: 6, is_leader: true, leader: Some(peer) });
+        registry.publish(
+            &handle,
+            Published { region, term: 6, is_leader: true, merging: false, leader: Some(peer) },
+        );
         handle
     }
 
@@ -407,7 +433,10 @@ mod tests {
             ctx.region_epoch = Some(metapb::RegionEpoch { conf_ver: 1, version });
             assert!(registry.check(&ctx).err().unwrap().epoch_not_match.is_some());
         }
-        registry.publish(&handle, Published { region: r, term: 7, is_leader: false, leader: None });
+        registry.publish(
+            &handle,
+            Published { region: r, term: 7, is_leader: false, merging: false, leader: None },
+        );
         assert!(with(|c| c.region_epoch = None).not_leader.is_some(), "leadership comes before the epoch");
     }
 
@@ -415,7 +444,13 @@ mod tests {
     fn ranges_follow_splits_and_siblings_are_told() {
         let registry = Registry::new(1);
         let parent = leading(&registry, region(1, "", "", 1));
-        let new = Published { region: region(1, "m", "", 2), term: 6, is_leader: true, leader: None };
+        let new = Published {
+            region: region(1, "m", "", 2),
+            term: 6,
+            is_leader: true,
+            merging: false,
+            leader: None,
+        };
         registry.publish(&parent, new);
         leading(&registry, region(2, "", "m", 2));
         assert_eq!(registry.by_key(b"a").unwrap().region_id, 2);

@@ -144,6 +144,16 @@ impl RaftStore {
         regions.into_iter().next().ok_or_else(|| region_error::other("no region"))
     }
 
+    /// Merges a region into a neighbour, as its leader. Returns the region once it takes no more writes; the merge follows.
+    pub async fn merge(&self, region_id: u64, target: metapb::Region) -> RegionResult<metapb::Region> {
+        let (tx, rx) = oneshot::channel();
+        let callback = Box::new(move |result| drop(tx.send(result)));
+        let merge = StoreMsg::PrepareMerge { region_id, epoch: None, target, callback };
+        let _ = self.ctx.store_of(region_id).send(merge);
+        let regions = rx.await.unwrap_or_else(|_| Err(region_error::undetermined("the store stops")))?;
+        regions.into_iter().next().ok_or_else(|| region_error::other("no region"))
+    }
+
     /// The way for messages of other stores.
     #[must_use]
     pub fn router(&self) -> RaftRouter {

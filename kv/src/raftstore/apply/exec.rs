@@ -43,6 +43,18 @@ impl Applier {
                     self.exec_split(delegate, &split, callback);
                 }
             }
+            Ok(Command::PrepareMerge { version, prepare }) => {
+                match self.pass_epoch(delegate, version, callback) {
+                    Some(callback) => self.exec_prepare_merge(delegate, entry.index, prepare, callback),
+                    None => delegate.results.push(ExecResult::MergeEnded { region: None }),
+                }
+            }
+            Ok(Command::CommitMerge { commit, .. }) => self.exec_commit_merge(delegate, &commit, callback),
+            Ok(Command::RollbackMerge { version }) => {
+                if self.pass_epoch(delegate, version, callback).is_some() {
+                    self.exec_rollback_merge(delegate);
+                }
+            }
             Err(Malformed) => self.malformed(delegate, entry),
         }
     }

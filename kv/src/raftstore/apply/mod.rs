@@ -6,7 +6,9 @@
 
 mod exec;
 pub(super) mod members;
+pub(super) mod merge;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -55,12 +57,18 @@ pub(crate) enum ApplyMsg {
     Register {
         region: metapb::Region,
         handle: Arc<RegionHandle>,
+        /// It is about to be merged into another.
+        merging: bool,
     },
     Apply(ApplyTask),
     /// The peer ends here; what it had is replaced by a snapshot.
     Snapshot(SnapshotTask),
     /// The peer ends here; what it had is removed.
     Clear(ClearTask),
+    /// What the region waited for has happened.
+    Resume {
+        region_id: u64,
+    },
     Stop,
 }
 
@@ -75,6 +83,10 @@ struct Delegate {
     results: Vec<ExecResult>,
     /// Has effects in the current batch.
     dirty: bool,
+    /// Is about to be merged into another region.
+    merging: bool,
+    /// What waits until another region is ready to be merged into this one.
+    waiting: Option<VecDeque<ApplyTask>>,
 }
 
 /// One apply thread.
@@ -128,7 +140,8 @@ impl Applier {
             let mut next = Some(first);
             while let Some(msg) = next {
                 match msg {
-                    ApplyMsg::Register { region, handle } => self.register(region, handle),
+                    ApplyMsg::Register { region, handle, merging } => self.register(region, handle, merging),
+                    ApplyMsg::Resume { region_id } => self.resume(region_id),
                     ApplyMsg::Apply(task) => self.apply(task),
                     ApplyMsg::Snapshot(mut task) => {
                         if !self.flush() {
@@ -161,7 +174,7 @@ impl Applier {
         }
     }
 
-    fn register(&mut self, region: metapb::Region, handle: Arc<RegionHandle>) {
+    fn register(&mut self, region: metapb::Region, handle: Arc<RegionHandle>, merging: bool) {
         let delegate = Delegate {
             region,
             applied_index: handle.applied_index(),
@@ -171,6 +184,8 @@ impl Applier {
             keys: 0,
             results: Vec::new(),
             dirty: false,
+            merging,
+            waiting: None,
         };
         self.delegates.insert(delegate.handle.region_id, delegate);
     }
@@ -182,26 +197,39 @@ impl Applier {
             }
             return;
         };
-        let mut callbacks = task.callbacks.into_iter().peekable();
-        for entry in &task.entries {
+        if let Some(waiting) = &mut delegate.waiting {
+            waiting.push_back(task);
+            self.delegates.insert(delegate.region.id, delegate);
+            return;
+        }
+        let ApplyTask { region_id, entries, callbacks } = task;
+        let mut callbacks = callbacks.into_iter().peekable();
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
             assert!(
                 entry.index == delegate.applied_index + 1,
-                "region {} applies entry {} after {}",
-                task.region_id,
+                "region {region_id} applies entry {} after {}",
                 entry.index,
                 delegate.applied_index
             );
+            let Some((mut ready, is_ready)) = self.is_ready(delegate, &entry) else { return };
+            if !is_ready {
+                let entries = std::iter::once(entry).chain(entries).collect();
+                self.pause(ready, ApplyTask { region_id, entries, callbacks: callbacks.collect() });
+                return;
+            }
             let callback =
                 callbacks.next_if(|(index, _)| *index == entry.index).map(|(_, callback)| callback);
-            self.exec(&mut delegate, entry, callback);
-            (delegate.applied_index, delegate.applied_term) = (entry.index, entry.term);
+            self.exec(&mut ready, &entry, callback);
+            (ready.applied_index, ready.applied_term) = (entry.index, entry.term);
+            if !ready.dirty {
+                ready.dirty = true;
+                self.dirty.push(region_id);
+            }
+            delegate = ready;
         }
-        assert!(callbacks.next().is_none(), "a callback without its entry in region {}", task.region_id);
-        if !delegate.dirty && !task.entries.is_empty() {
-            delegate.dirty = true;
-            self.dirty.push(task.region_id);
-        }
-        self.delegates.insert(task.region_id, delegate);
+        assert!(callbacks.next().is_none(), "a callback without its entry in region {region_id}");
+        self.delegates.insert(region_id, delegate);
     }
 
     /// Writes the batch and tells everybody. `false` when the engine failed.

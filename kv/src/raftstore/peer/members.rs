@@ -66,6 +66,9 @@ impl Peer {
         if epoch.is_some() && epoch != self.region.region_epoch {
             return Err(region_error::epoch_not_match(self.region.id, vec![(*self.region).clone()]));
         }
+        if self.is_merging() {
+            return Err(region_error::merging(self.region.id));
+        }
         if self.raft.raft.has_pending_conf() || !self.raft.raft.commit_to_current_term() {
             return Err(region_error::other("a change of members is on its way"));
         }

@@ -36,6 +36,9 @@ impl Peer {
         if is_vote && self.loaded && Instant::now() < ctx.votes_after {
             return;
         }
+        if self.refuses(message.get_msg_type()) {
+            return;
+        }
         // A leader that is awake sends heartbeats and a follower answers them; a region falls asleep all the same.
         if !matches!(message.get_msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse) {
             self.wake();

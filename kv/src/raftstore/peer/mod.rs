@@ -1,6 +1,7 @@
 //! One replica of a region, on its store thread.
 
 mod members;
+mod merge;
 mod message;
 mod propose;
 mod read;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raft::{RawNode, StateRole};
-use rutile_proto::metapb;
+use rutile_proto::{errorpb, metapb};
 
 use self::read::Reads;
 use super::api::RegionEvent;
@@ -64,6 +65,12 @@ pub(crate) struct Peer {
     lease_after: Option<Instant>,
     leaderless_since: Option<Instant>,
     sleep: sleep::Sleep,
+    /// Waits to be merged into another region.
+    merge: Option<merge::Merge>,
+    /// Committed prepares of a merge whose outcome has not come back from the apply thread.
+    prepares: usize,
+    /// The region whose merge into this one is proposed, and in which term.
+    merging_source: Option<(u64, u64)>,
 }
 
 impl Peer {
@@ -136,6 +143,9 @@ impl Peer {
             lease_after: None,
             leaderless_since: None,
             sleep: sleep::Sleep::default(),
+            merge: None,
+            prepares: 0,
+            merging_source: None,
         })
     }
 
@@ -151,8 +161,11 @@ impl Peer {
 
     /// Makes the peer known to readers and to its apply thread.
     pub(crate) fn register(&self, ctx: &StoreContext) {
-        let register =
-            ApplyMsg::Register { region: (*self.region).clone(), handle: Arc::clone(&self.handle) };
+        let register = ApplyMsg::Register {
+            region: (*self.region).clone(),
+            handle: Arc::clone(&self.handle),
+            merging: self.is_merging(),
+        };
         let _ = ctx.applier_of(self.region.id).send(register);
         ctx.registry.insert(Arc::clone(&self.handle));
     }
@@ -169,12 +182,14 @@ impl Peer {
 
     /// Whether raft's clock matters: a sole voter that leads has nobody to tell and nothing to fear.
     pub(crate) fn needs_ticks(&self) -> bool {
-        !(self.is_leader && self.region.peers.len() == 1) && self.applying.is_none() && !self.is_asleep()
+        let clock = self.region.peers.len() != 1 || !self.is_leader || self.is_merging();
+        clock && self.applying.is_none() && !self.is_asleep()
     }
 
     pub(crate) fn tick(&mut self, ctx: &StoreContext) {
         self.raft.tick();
         self.reads.retry(&mut self.raft);
+        self.offer_merge(ctx);
         if self.is_leader {
             self.look_at_followers(ctx);
             self.consider_sleep(ctx);
@@ -195,15 +210,15 @@ impl Peer {
         self.applying.is_some()
     }
 
-    /// Nobody gets an answer from this peer any more.
-    pub(crate) fn end(mut self, ctx: &StoreContext) {
+    /// Nobody gets an answer from this peer any more; who waits for a proposal hears of `outcome`.
+    pub(crate) fn end(mut self, ctx: &StoreContext, outcome: &errorpb::Error) {
         ctx.registry.end_lease(&self.handle);
         if self.is_leader {
             let (region, term) = (Arc::clone(&self.region), self.raft.raft.term);
             ctx.tell_then(&RegionEvent::LostLeader { region, term }, || ());
         }
         for proposal in std::mem::take(&mut self.proposals) {
-            proposal.callback.fail(region_error::undetermined("the peer was removed"));
+            proposal.callback.fail(outcome.clone());
         }
         self.reads.fail_all(&region_error::region_not_found(self.region.id));
     }
@@ -230,7 +245,7 @@ impl Peer {
         if self.applying.is_some() || !self.is_initialized() {
             return None;
         }
-        let mut index = index.min(self.handle.applied_index());
+        let mut index = index.min(self.handle.applied_index()).min(self.merge_needs());
         if self.is_leader && !force {
             let slowest = self.raft.raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(0);
             index = slowest.max(index.saturating_sub(ctx.config.log_gc_lag_max)).min(index);
@@ -251,6 +266,7 @@ impl Peer {
             region: Arc::clone(&self.region),
             term: self.raft.raft.term,
             is_leader: self.is_leader,
+            merging: self.is_merging(),
             leader: self.region.peers.iter().find(|p| p.id == leader_id).copied(),
         }
     }
@@ -267,7 +283,7 @@ impl Peer {
                 self.heard.clear();
                 self.lease_after = None;
                 ctx.registry.end_lease(&self.handle);
-                if self.is_only_voter() {
+                if self.is_only_voter() && !self.is_merging() {
                     ctx.registry.lease_forever(&self.handle);
                 }
                 ctx.tell_then(&RegionEvent::BecameLeader { region, term }, publish);

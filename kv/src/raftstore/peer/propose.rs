@@ -21,6 +21,7 @@ impl Peer {
             callback.fail(region_error::stale_command());
             return;
         }
+        let Some(callback) = self.refuse_while_merging(callback) else { return };
         let size = data.len() as u64;
         if size > ctx.config.entry_size_max.bytes() {
             callback.fail(region_error::raft_entry_too_large(self.region.id, size));

@@ -76,6 +76,10 @@ impl Reads {
 impl Peer {
     /// Confirms the leadership (as a follower: asks the leader to) and calls back when the peer may be read.
     pub(crate) fn read_index(&mut self, at: Instant, callback: ReadCallback) {
+        if self.is_merging() {
+            callback(Err(region_error::merging(self.region.id)));
+            return;
+        }
         if !self.is_leader && self.raft.raft.leader_id == raft::INVALID_ID {
             callback(Err(region_error::not_leader(self.region.id, None)));
             return;
@@ -103,7 +107,11 @@ impl Peer {
 
     /// A quorum has followed this leader since `at`.
     pub(super) fn extend_lease(&mut self, ctx: &StoreContext, at: Instant) {
-        if !self.is_leader || self.is_only_voter() || self.raft.raft.lead_transferee.is_some() {
+        if !self.is_leader
+            || self.is_merging()
+            || self.is_only_voter()
+            || self.raft.raft.lead_transferee.is_some()
+        {
             return;
         }
         if self.lease_after.is_some_and(|after| at < after) {

@@ -105,6 +105,7 @@ impl Peer {
         let quiet = self.proposals.is_empty()
             && self.reads.is_empty()
             && self.applying.is_none()
+            && !self.is_merging()
             && raft.lead_transferee.is_none()
             && raft.raft_log.committed == last
             && raft.raft_log.applied == last;

@@ -13,7 +13,7 @@ use crate::engine::{Error, RaftLogBatch, Result};
 use crate::raftstore::api::RegionEvent;
 use crate::raftstore::apply::ApplyMsg;
 use crate::raftstore::context::StoreContext;
-use crate::raftstore::messages::SnapshotTask;
+use crate::raftstore::messages::{SnapshotTask, StoreMsg};
 use crate::raftstore::registry::RegionHandle;
 use crate::raftstore::snapshot::SnapshotFiles;
 
@@ -41,6 +41,9 @@ impl Peer {
         let busy = self.applying.is_some() || self.raft.snap().is_some_and(|s| !s.is_empty());
         if busy || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
             tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
+            for merged in ctx.registry.merged_in(&region.start_key, &region.end_key, region_id) {
+                let _ = ctx.store_of(merged).send(StoreMsg::EndMerged { region_id: merged });
+            }
             files.remove();
             return;
         }
@@ -88,6 +91,7 @@ impl Peer {
             ctx.registry.reserve(old.id, &old.start_key, &old.end_key);
         }
         self.members_at.clear();
+        self.forget_merge();
         let _ = ctx.applier_of(self.region.id).send(ApplyMsg::Snapshot(task));
     }
 

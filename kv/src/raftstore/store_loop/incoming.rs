@@ -1,5 +1,7 @@
 //! Messages of other stores: to which peer they go, which peers they make and which they end.
 
+use std::sync::atomic::Ordering;
+
 use prost::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use rutile_proto::metapb;
@@ -145,6 +147,7 @@ impl StoreLoop {
                 to_peer: message.from_peer,
                 region_epoch: gone.region_epoch,
                 is_tombstone: true,
+                merge_target: state.merge_state.and_then(|m| m.target),
                 ..Default::default()
             });
         }
@@ -156,6 +159,16 @@ impl StoreLoop {
         let Some(peer) = self.peers.get(&message.region_id) else { return };
         let theirs = message.region_epoch.unwrap_or_default();
         let own = peer.region.region_epoch.unwrap_or_default();
+        if let Some(target) = &message.merge_target
+            && let Some(handle) = self.ctx.registry.get(target.id)
+        {
+            // The target here still has to take this region over: by its log, or by a snapshot that replaces both.
+            let version = |r: &metapb::Region| r.region_epoch.unwrap_or_default().version;
+            if version(&handle.published().region) < version(target) {
+                peer.handle.merged_into.store(target.id, Ordering::Release);
+                return;
+            }
+        }
         if peer.id() == to.id && theirs.conf_ver > own.conf_ver {
             self.destroy_replaced(message.region_id, theirs);
         }

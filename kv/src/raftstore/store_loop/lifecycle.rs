@@ -13,6 +13,7 @@ use crate::raftstore::context::StoreContext;
 use crate::raftstore::messages::{AdminCallback, ClearTask, PdEvent, StoreMsg};
 use crate::raftstore::peer::Peer;
 use crate::raftstore::peer_storage::INIT_LOG_INDEX;
+use crate::raftstore::region_error;
 
 impl StoreLoop {
     /// The new regions of this thread are registered first, so that every key has a region at all times; they serve nothing before
@@ -111,8 +112,8 @@ impl StoreLoop {
             self.ctx.registry.remove(&peer.handle);
             self.ctx.registry.reserve(region_id, &region.start_key, &region.end_key);
         }
-        peer.end(&self.ctx);
-        let task = ClearTask { region_id, tombstone, old: None };
+        peer.end(&self.ctx, &region_error::undetermined("the peer was removed"));
+        let task = ClearTask { region_id, tombstone, keep_data: false, old: None };
         let _ = self.ctx.applier_of(region_id).send(ApplyMsg::Clear(task));
         self.ctx.tell_then(&RegionEvent::Destroyed { region }, || ());
     }

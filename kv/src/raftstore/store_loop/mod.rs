@@ -5,6 +5,7 @@
 
 mod incoming;
 mod lifecycle;
+mod merge;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use ahash::{AHashMap, AHashSet};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use self::incoming::PendingVotes;
+use super::apply::ApplyMsg;
 use super::context::StoreContext;
 use super::messages::{ExecResult, StoreMsg};
 use super::peer::{Peer, PendingReady};
@@ -43,6 +45,8 @@ pub(crate) struct StoreLoop {
     /// Regions whose data is being removed.
     clearing: AHashSet<u64>,
     votes: PendingVotes,
+    /// Targets of merges whose source is not here yet.
+    waiting_targets: Vec<u64>,
 }
 
 impl StoreLoop {
@@ -61,6 +65,7 @@ impl StoreLoop {
             after_round: Vec::new(),
             clearing: AHashSet::new(),
             votes: PendingVotes::default(),
+            waiting_targets: Vec::new(),
         }
     }
 
@@ -141,6 +146,9 @@ impl StoreLoop {
             awake
         });
         touched.into_iter().for_each(|region_id| self.mark(region_id));
+        for region_id in self.waiting_targets.drain(..) {
+            let _ = self.ctx.applier_of(region_id).send(ApplyMsg::Resume { region_id });
+        }
         self.next_tick = Instant::now() + if self.awake.is_empty() { IDLE } else { self.ctx.config.tick.0 };
     }
 
@@ -249,6 +257,15 @@ impl StoreLoop {
             }
             StoreMsg::SnapshotApplied { region_id } => self.on_snapshot_applied(region_id),
             StoreMsg::Cleared { region_id } => self.on_cleared(region_id),
+            StoreMsg::PrepareMerge { region_id, epoch, target, callback } => {
+                self.propose_merge(region_id, epoch, target, callback);
+            }
+            StoreMsg::CommitMerge { region_id, commit } => self.propose_commit_merge(region_id, &commit),
+            StoreMsg::CatchUp { region_id, target_id, commit } => {
+                self.catch_up(region_id, target_id, &commit);
+            }
+            StoreMsg::Merged { region_id, tombstone } => self.on_merged(region_id, tombstone),
+            StoreMsg::EndMerged { region_id } => self.end_merged(region_id),
             StoreMsg::WakeUp { region_id } => {
                 if let Some(peer) = self.peers.get_mut(&region_id) {
                     peer.wake();
@@ -267,6 +284,20 @@ impl StoreLoop {
                 ExecResult::Split { regions, callback } => self.on_split(region_id, regions, callback),
                 ExecResult::Members { index, changed, callback } => {
                     self.on_members(region_id, index, changed, callback);
+                }
+                ExecResult::MergePrepared { region, state, callback } => {
+                    if let Some(peer) = self.peers.get_mut(&region_id) {
+                        peer.on_merge_prepared(&self.ctx, Arc::clone(&region), state);
+                    }
+                    callback.into_iter().for_each(|callback| callback(Ok(vec![(*region).clone()])));
+                }
+                ExecResult::MergeEnded { region } => {
+                    if let Some(peer) = self.peers.get_mut(&region_id) {
+                        peer.on_merge_ended(&self.ctx, region);
+                    }
+                }
+                ExecResult::MergeCommitted { region, source, callback } => {
+                    self.on_merge_committed(region_id, region, &source, callback);
                 }
             }
         }

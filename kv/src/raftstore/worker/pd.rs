@@ -181,8 +181,14 @@ fn act(ctx: &Arc<StoreContext>, pd: &Arc<dyn PdClient>, answer: pdpb::RegionHear
             }
         });
         let _ = ctx.store_of(region_id).send(StoreMsg::ChangePeers { region_id, epoch, changes, callback });
-    } else if answer.merge.is_some() {
-        tracing::warn!(region_id = answer.region_id, "this store cannot merge regions yet");
+    } else if let Some(target) = answer.merge.and_then(|m| m.target) {
+        let (region_id, epoch) = (answer.region_id, answer.region_epoch);
+        let callback = Box::new(move |result: RegionResult<_>| {
+            if let Err(error) = result {
+                tracing::info!(region_id, ?error, "the merge asked for did not begin");
+            }
+        });
+        let _ = ctx.store_of(region_id).send(StoreMsg::PrepareMerge { region_id, epoch, target, callback });
     }
 }
 

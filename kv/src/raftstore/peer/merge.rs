@@ -1,0 +1,325 @@
+//! Merges: a source that gives up, and its way into the target.
+//!
+//! From the commit of its prepare on, a source serves nothing: another store may have merged it already. Every peer of the source that
+//! has applied the prepare offers the merge to the target's peer on its own store; the one that leads proposes it.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use raft::GetEntriesContext;
+use raft::eraftpb::{Entry, MessageType};
+use rutile_proto::metapb;
+use rutile_proto::raft_serverpb::{MergeState, PeerState, RegionLocalState};
+
+use super::Peer;
+use crate::engine::Cf;
+use crate::raftstore::apply::members::is_joint;
+use crate::raftstore::apply::merge::merge_regions;
+use crate::raftstore::apply::{ApplyMsg, Callback};
+use crate::raftstore::command::{self, CommitMergeCommand, PrepareMergeCommand};
+use crate::raftstore::context::StoreContext;
+use crate::raftstore::messages::{AdminCallback, StoreMsg};
+use crate::raftstore::{keys, region_error};
+
+/// A source's log may be so much longer than what all its peers have.
+const LAG_MAX: u64 = 1024;
+/// Between two offers of the merge to the target.
+const OFFER_TICKS: u32 = 5;
+
+/// The source of a merge.
+pub(super) struct Merge {
+    /// `None` while the prepare is only committed.
+    state: Option<MergeState>,
+    ticks: u32,
+    /// The target on this store waits.
+    waiting: Option<u64>,
+}
+
+impl Peer {
+    /// Whether the peer waits to be merged into another region.
+    pub(super) fn is_merging(&self) -> bool {
+        self.merge.is_some()
+    }
+
+    /// Where the log must begin that a merge may need.
+    pub(super) fn merge_needs(&self) -> u64 {
+        match &self.merge {
+            Some(Merge { state: Some(state), .. }) => state.min_index,
+            Some(_) => 0,
+            None => u64::MAX,
+        }
+    }
+
+    /// As the disk has it.
+    pub(crate) fn set_merging(&mut self, state: MergeState) {
+        self.merge = Some(Merge { state: Some(state), ticks: 0, waiting: None });
+    }
+
+    /// Proposes that this region is merged into a neighbour.
+    pub(crate) fn propose_merge(
+        &mut self,
+        ctx: &StoreContext,
+        epoch: Option<metapb::RegionEpoch>,
+        target: metapb::Region,
+        callback: AdminCallback,
+    ) {
+        let min_index = match self.check_merge(ctx, epoch, &target) {
+            Ok(min_index) => min_index,
+            Err(error) => return callback(Err(error)),
+        };
+        let epoch = self.region.region_epoch.unwrap_or_default();
+        let prepare = PrepareMergeCommand { conf_ver: epoch.conf_ver, min_index, target: Some(target) };
+        let data = command::encode_prepare_merge(epoch.version, &prepare);
+        self.propose(ctx, self.raft.raft.term, data, Callback::Admin(callback));
+    }
+
+    /// What all peers have of the log, if the merge makes sense.
+    fn check_merge(
+        &self,
+        ctx: &StoreContext,
+        epoch: Option<metapb::RegionEpoch>,
+        target: &metapb::Region,
+    ) -> Result<u64, rutile_proto::errorpb::Error> {
+        let region = &self.region;
+        if !self.is_leader {
+            return Err(region_error::not_leader(region.id, self.published().leader));
+        }
+        if epoch.is_some() && epoch != region.region_epoch {
+            return Err(region_error::epoch_not_match(region.id, vec![(**region).clone()]));
+        }
+        let known = ctx.registry.get(target.id).map(|h| h.published());
+        let same = known.is_some_and(|k| k.region.region_epoch == target.region_epoch && !k.merging);
+        let stores = |r: &metapb::Region| {
+            let mut stores: Vec<_> = r.peers.iter().map(|p| (p.store_id, p.role)).collect();
+            stores.sort_unstable();
+            stores
+        };
+        let raft = &self.raft.raft;
+        let wrong = if !same {
+            "the target is not here as it is wanted"
+        } else if merge_regions(target, region).is_none() {
+            "the target is no neighbour"
+        } else if stores(target) != stores(region) {
+            "the peers of the regions are on different stores"
+        } else if is_joint(region) || raft.has_pending_conf() {
+            "the members are changing"
+        } else if raft.lead_transferee.is_some() || !raft.commit_to_current_term() {
+            "the leader is changing"
+        } else {
+            let min_index = raft.prs().iter().map(|(_, p)| p.matched).min().unwrap_or(0);
+            let first = self.raft.store().truncated().index;
+            if min_index > first && raft.raft_log.last_index() - min_index <= LAG_MAX {
+                return Ok(min_index);
+            }
+            "a peer lags behind"
+        };
+        Err(region_error::other(wrong))
+    }
+
+    /// A prepare is committed: as soon as others know, another store may merge the region and write to it. Called before they can.
+    pub(super) fn note_prepares(&mut self, ctx: &StoreContext, entries: &[Entry]) {
+        let prepares = |e: &&Entry| e.data.first() == Some(&command::KIND_PREPARE_MERGE);
+        let count = entries.iter().filter(prepares).count();
+        if count == 0 {
+            return;
+        }
+        self.prepares += count;
+        ctx.registry.end_lease(&self.handle);
+        self.merge.get_or_insert(Merge { state: None, ticks: 0, waiting: None });
+        self.reads.fail_all(&region_error::merging(self.region.id));
+    }
+
+    /// A snapshot says how the region went on.
+    pub(super) fn forget_merge(&mut self) {
+        (self.merge, self.prepares, self.merging_source) = (None, 0, None);
+    }
+
+    /// Whether a raft message may be answered: a source confirms no reads.
+    pub(super) fn refuses(&self, kind: MessageType) -> bool {
+        self.is_merging() && kind == MessageType::MsgReadIndex
+    }
+
+    /// The prepare is applied here.
+    pub(crate) fn on_merge_prepared(
+        &mut self,
+        ctx: &StoreContext,
+        region: Arc<metapb::Region>,
+        state: MergeState,
+    ) {
+        if self.is_applying() {
+            return;
+        }
+        tracing::info!(
+            region_id = region.id,
+            target = state.target.as_ref().map(|t| t.id),
+            store_id = ctx.store_id,
+            "waits to be merged"
+        );
+        self.prepares = self.prepares.saturating_sub(1);
+        let waiting = self.merge.take().and_then(|m| m.waiting);
+        self.merge = Some(Merge { state: Some(state), ticks: 0, waiting: None });
+        self.region = region;
+        ctx.registry.publish(&self.handle, self.published());
+        if self.is_leader {
+            ctx.heartbeat(self.region.id);
+        }
+        if let Some(target_id) = waiting {
+            let _ = ctx.applier_of(target_id).send(ApplyMsg::Resume { region_id: target_id });
+        }
+    }
+
+    /// The region is not merged after all.
+    pub(crate) fn on_merge_ended(&mut self, ctx: &StoreContext, region: Option<Arc<metapb::Region>>) {
+        if self.is_applying() {
+            return;
+        }
+        match region {
+            Some(region) => {
+                tracing::info!(region_id = region.id, store_id = ctx.store_id, "is not merged after all");
+                self.region = region;
+            }
+            None => self.prepares = self.prepares.saturating_sub(1),
+        }
+        // Another prepare may be committed already.
+        if self.prepares > 0 {
+            return;
+        }
+        self.merge = None;
+        ctx.registry.publish(&self.handle, self.published());
+        if self.is_leader {
+            if self.is_only_voter() {
+                ctx.registry.lease_forever(&self.handle);
+            }
+            ctx.heartbeat(self.region.id);
+        }
+    }
+
+    /// From time to time: offers the merge to the target on this store; calls it off when the target has changed.
+    pub(super) fn offer_merge(&mut self, ctx: &StoreContext) {
+        let Some(merge) = &mut self.merge else { return };
+        merge.ticks += 1;
+        let Some(state) = merge.state.as_ref().filter(|_| merge.ticks % OFFER_TICKS == 1) else { return };
+        let (Some(expected), commit) = (&state.target, state.commit) else { return };
+        let Some(target) = ctx.registry.get(expected.id) else { return };
+        let known = target.published();
+        let epoch = |r: &metapb::Region| {
+            let epoch = r.region_epoch.unwrap_or_default();
+            (epoch.version, epoch.conf_ver)
+        };
+        if epoch(&known.region) == epoch(expected) {
+            if !known.is_leader {
+                return;
+            }
+            let (low, expected) = (state.min_index + 1, expected.clone());
+            let Some(entries) = self.log_between(low, commit) else {
+                tracing::warn!(region_id = self.region.id, "the log is too short for the merge");
+                return;
+            };
+            let (version, conf_ver) = epoch(&expected);
+            let source = Some((*self.region).clone());
+            let offer = CommitMergeCommand { conf_ver, version, source, commit, entries };
+            let region_id = expected.id;
+            let _ = ctx.store_of(region_id).send(StoreMsg::CommitMerge { region_id, commit: offer });
+        } else if self.is_leader && epoch(&known.region) > epoch(expected) && self.still_merging(ctx) {
+            // Whatever changed the target came before the merge in its log: no store can commit the merge any more.
+            let version = self.region.region_epoch.unwrap_or_default().version;
+            if let Err(error) = self.raft.propose(Vec::new(), command::encode_rollback_merge(version)) {
+                tracing::debug!(region_id = self.region.id, %error, "rollback of a merge dropped");
+            }
+        }
+    }
+
+    /// The source's state changes in the same batch as the target's.
+    fn still_merging(&self, ctx: &StoreContext) -> bool {
+        let state = ctx.engine.get(Cf::Raft, &keys::region_state(self.region.id));
+        let state = state.ok().flatten().and_then(|s| RegionLocalState::decode(s).ok());
+        state.is_some_and(|s| s.state() == PeerState::Merging)
+    }
+
+    fn log_between(&self, low: u64, last: u64) -> Option<Vec<bytes::Bytes>> {
+        if low > last {
+            return Some(Vec::new());
+        }
+        let context = GetEntriesContext::empty(false);
+        let entries = raft::Storage::entries(self.raft.store(), low, last + 1, None, context).ok()?;
+        let whole = entries.first().is_some_and(|e| e.index == low)
+            && entries.last().is_some_and(|e| e.index == last);
+        let bytes = |e: &Entry| protobuf::Message::write_to_bytes(e).ok().map(Into::into);
+        whole.then(|| entries.iter().map(bytes).collect()).flatten()
+    }
+
+    /// As the target: proposes the merge if this peer leads.
+    pub(crate) fn propose_commit_merge(&mut self, ctx: &StoreContext, commit: &CommitMergeCommand) {
+        let epoch = self.region.region_epoch.unwrap_or_default();
+        let fits = (epoch.conf_ver, epoch.version) == (commit.conf_ver, commit.version);
+        let source = commit.source.as_ref().map_or(0, |s| s.id);
+        let under_way = self.merging_source == Some((source, self.raft.raft.term));
+        if !self.is_leader || !fits || under_way || self.is_merging() {
+            return;
+        }
+        let data = command::encode_commit_merge(commit);
+        let region_id = self.region.id;
+        let callback: AdminCallback = Box::new(move |result| {
+            if let Err(error) = result {
+                tracing::info!(region_id, source, ?error, "the merge was not committed");
+            }
+        });
+        self.propose(ctx, self.raft.raft.term, data, Callback::Admin(callback));
+        self.merging_source = Some((source, self.raft.raft.term));
+    }
+
+    /// As the source: the target on this store waits until this peer has applied its prepare.
+    pub(crate) fn catch_up(&mut self, ctx: &StoreContext, target_id: u64, commit: &CommitMergeCommand) {
+        let prepared = self.merge.as_ref().is_some_and(|m| m.state.is_some());
+        if prepared || self.handle.applied_index() >= commit.commit {
+            let _ = ctx.applier_of(target_id).send(ApplyMsg::Resume { region_id: target_id });
+            return;
+        }
+        let merge = self.merge.get_or_insert(Merge { state: None, ticks: 0, waiting: None });
+        merge.waiting = Some(target_id);
+        ctx.registry.end_lease(&self.handle);
+        self.wake();
+        let decode = |e: &bytes::Bytes| <Entry as protobuf::Message>::parse_from_bytes(e).ok();
+        let entries: Vec<Entry> = commit.entries.iter().filter_map(decode).collect();
+        self.append_merged(&entries, commit.commit);
+    }
+
+    /// Appends committed entries that another peer of the region had; raft would get them no more.
+    fn append_merged(&mut self, entries: &[Entry], commit: u64) {
+        let committed = self.raft.raft.raft_log.committed;
+        let missing: Vec<Entry> = entries.iter().filter(|e| e.index > committed).cloned().collect();
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else {
+            self.raft.raft.raft_log.commit_to(commit.max(committed));
+            return;
+        };
+        if last.term > self.raft.raft.term {
+            self.raft.raft.become_follower(last.term, raft::INVALID_ID);
+        }
+        let log = &mut self.raft.raft.raft_log;
+        let index = first.index - 1;
+        let Ok(term) = log.term(index) else { return };
+        log.maybe_append(index, term, commit, &missing);
+    }
+
+    /// As the target: the source's range is ours.
+    pub(crate) fn on_merge_committed(&mut self, ctx: &StoreContext, region: Arc<metapb::Region>) {
+        self.merging_source = None;
+        if self.is_applying() {
+            return;
+        }
+        self.region = region;
+        ctx.registry.publish(&self.handle, self.published());
+        if self.is_leader {
+            ctx.heartbeat(self.region.id);
+        }
+    }
+
+    /// Fails who wants to write to a source.
+    pub(super) fn refuse_while_merging(&self, callback: Callback) -> Option<Callback> {
+        if self.is_merging() {
+            callback.fail(region_error::merging(self.region.id));
+            return None;
+        }
+        Some(callback)
+    }
+}
