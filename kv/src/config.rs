@@ -203,6 +203,8 @@ pub struct RaftConfig {
     pub log_gc_lag_max: u64,
     /// Without a leader for so long, a peer asks the placement driver whether it is still a member.
     pub leaderless_max: Span,
+    /// Between two comparisons of the replicas of the regions led here; 0s: never.
+    pub consistency_check_interval: Span,
     /// Between two store heartbeats.
     pub store_heartbeat_interval: Span,
     /// Between two heartbeats of an unchanged region.
@@ -274,6 +276,7 @@ impl Default for RaftConfig {
             log_gc_keep: 256,
             log_gc_lag_max: 16_384,
             leaderless_max: Span::ms(60_000),
+            consistency_check_interval: Span::ms(6 * 3_600_000),
             store_heartbeat_interval: Span::ms(10_000),
             region_heartbeat_interval: Span::ms(60_000),
             disk_reserve: ByteSize::mib(128),

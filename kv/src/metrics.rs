@@ -35,6 +35,14 @@ pub static APPLY_BATCH_BYTES: LazyLock<Histogram> = LazyLock::new(|| {
 /// Splits applied.
 pub static SPLITS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_splits_total", "Region splits applied"));
+/// Replicas compared with their leader.
+pub static CONSISTENCY_CHECKS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_consistency_checks_total", "Checksums of replicas compared with their leader's")
+});
+/// Replicas that differ from their leader.
+pub static CONSISTENCY_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_consistency_errors_total", "Replicas whose checksum differs from their leader's")
+});
 /// Merges applied.
 pub static MERGES: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_merges_total", "Region merges applied"));
@@ -86,6 +94,8 @@ pub fn render() -> String {
     let counters = [
         &SPLITS,
         &MERGES,
+        &CONSISTENCY_CHECKS,
+        &CONSISTENCY_ERRORS,
         &SPLIT_SCANS,
         &PROPOSALS,
         &RAFT_MESSAGES_SENT,

@@ -357,3 +357,23 @@ async fn idle_regions_sleep_and_wake() {
     cluster.wait_value(leader, b"after", Some(b"v")).await;
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_differ_are_reported() {
+    use rutile_kv::config::Span;
+    use rutile_kv::metrics::{CONSISTENCY_CHECKS, CONSISTENCY_ERRORS};
+    let cluster =
+        Cluster::start_with(3, |config| config.raft.consistency_check_interval = Span::ms(100)).await;
+    cluster.replicate(b"").await;
+    let checked = CONSISTENCY_CHECKS.get();
+    wait_until("replicas were compared", || CONSISTENCY_CHECKS.get() > checked + 6).await;
+    assert_eq!(CONSISTENCY_ERRORS.get(), 0, "equal replicas were called different");
+    let (leader, _) = cluster.wait_leader(b"").await;
+    let engine = &cluster.store((leader + 1) % 3).engine;
+    let mut batch = engine.batch();
+    batch.put(rutile_kv::engine::Cf::Write, b"zflipped", b"bit");
+    engine.write(batch).unwrap();
+    wait_until("the difference is found", || CONSISTENCY_ERRORS.get() > 0).await;
+    assert_eq!(cluster.get(b"replicated").await.unwrap(), "yes", "a report, not an end");
+    cluster.shutdown().await;
+}

@@ -17,6 +17,9 @@ pub(crate) const KIND_PREPARE_MERGE: u8 = 3;
 /// First byte of a [`CommitMergeCommand`].
 pub(crate) const KIND_COMMIT_MERGE: u8 = 4;
 const KIND_ROLLBACK_MERGE: u8 = 5;
+/// The only byte of an entry at which every peer computes a checksum of its data.
+pub(crate) const KIND_COMPUTE_HASH: u8 = 6;
+const KIND_VERIFY_HASH: u8 = 7;
 const OP_PUT: u8 = 1;
 const OP_DELETE: u8 = 2;
 const OP_DELETE_RANGE: u8 = 3;
@@ -36,6 +39,10 @@ pub(crate) enum Command<'a> {
     CommitMerge { version: u64, commit: CommitMergeCommand },
     /// The region is not merged after all.
     RollbackMerge { version: u64 },
+    /// Every peer computes a checksum of its data here.
+    ComputeHash,
+    /// The checksum that the leader's data had at an index.
+    VerifyHash { index: u64, hash: u64 },
 }
 
 /// One change; keys in PD form.
@@ -201,6 +208,19 @@ pub(crate) fn encode_rollback_merge(version: u64) -> Vec<u8> {
     out
 }
 
+/// The entry at which every peer computes a checksum of its data.
+pub(crate) fn encode_compute_hash() -> Vec<u8> {
+    vec![KIND_COMPUTE_HASH, 0]
+}
+
+/// The entry with the checksum that the leader's data had at an index.
+pub(crate) fn encode_verify_hash(index: u64, hash: u64) -> Vec<u8> {
+    let mut out = vec![KIND_VERIFY_HASH];
+    put_varint(&mut out, index);
+    put_varint(&mut out, hash);
+    out
+}
+
 fn encode_message(kind: u8, version: u64, message: &impl prost::Message) -> Vec<u8> {
     let mut out = vec![kind];
     put_varint(&mut out, version);
@@ -227,6 +247,8 @@ pub(crate) fn decode(data: &[u8]) -> Result<Command<'_>, Malformed> {
             Ok(Command::CommitMerge { version, commit })
         }
         KIND_ROLLBACK_MERGE => Ok(Command::RollbackMerge { version }),
+        KIND_COMPUTE_HASH => Ok(Command::ComputeHash),
+        KIND_VERIFY_HASH => Ok(Command::VerifyHash { index: version, hash: take_varint(&mut rest)? }),
         _ => Err(Malformed),
     }
 }

@@ -9,6 +9,7 @@ use rutile_proto::{errorpb, metapb};
 
 use super::api::RegionResult;
 use super::command::CommitMergeCommand;
+use crate::engine::EngineSnapshot;
 
 /// Gets all resulting regions in key order.
 pub(crate) type AdminCallback = Box<dyn FnOnce(RegionResult<Vec<metapb::Region>>) + Send>;
@@ -111,6 +112,16 @@ pub(crate) enum StoreMsg {
     EndMerged {
         region_id: u64,
     },
+    /// Let all peers of a region compare their data.
+    CheckConsistency {
+        region_id: u64,
+    },
+    /// The checksum of a peer's data as of an index.
+    Hashed {
+        region_id: u64,
+        index: u64,
+        hash: u64,
+    },
     /// Somebody wants something of a peer that may be asleep.
     WakeUp {
         region_id: u64,
@@ -128,6 +139,8 @@ pub(crate) enum ExecResult {
         changed: Option<(Arc<metapb::Region>, ConfChangeV2)>,
         callback: Option<AdminCallback>,
     },
+    /// The checksum that the leader's data had at an index.
+    VerifyHash { index: u64, hash: u64 },
     /// The region takes no more writes: it waits to be merged.
     MergePrepared { region: Arc<metapb::Region>, state: MergeState, callback: Option<AdminCallback> },
     /// The region is not merged after all; it goes on as this, or as it was.
@@ -146,6 +159,8 @@ pub(crate) enum RegionTask {
     ApplySnapshot(SnapshotTask),
     /// Remove a region's data and leave a tombstone.
     Clear(ClearTask),
+    /// Compute a checksum of a region's data.
+    Hash(HashTask),
     Stop,
 }
 
@@ -157,6 +172,13 @@ pub(crate) struct SnapshotTask {
     pub(crate) term: u64,
     /// What the peer was before; filled in by the apply thread.
     pub(crate) old: Option<metapb::Region>,
+}
+
+/// A region's data as of an index.
+pub(crate) struct HashTask {
+    pub(crate) region: metapb::Region,
+    pub(crate) index: u64,
+    pub(crate) snapshot: Arc<EngineSnapshot>,
 }
 
 /// A peer that is gone.

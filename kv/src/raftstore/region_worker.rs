@@ -10,10 +10,10 @@ use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RegionLocalState};
 
 use super::keys;
-use super::messages::{ClearTask, RegionTask, SnapshotTask, StoreMsg};
+use super::messages::{ClearTask, HashTask, RegionTask, SnapshotTask, StoreMsg};
 use super::registry::data_range;
 use super::snapshot::SnapshotFiles;
-use crate::engine::{Cf, Engine, Error, Result};
+use crate::engine::{Cf, Engine, Error, IterOptions, Result};
 
 /// The thread.
 pub(crate) struct RegionWorker {
@@ -34,6 +34,14 @@ impl RegionWorker {
                 RegionTask::Clear(task) => {
                     let region_id = task.region_id;
                     (region_id, clear(&self.engine, &task), StoreMsg::Cleared { region_id })
+                }
+                RegionTask::Hash(task) => {
+                    let (region_id, index) = (task.region.id, task.index);
+                    let (hash, result) = match hash(&task) {
+                        Ok(hash) => (hash, Ok(())),
+                        Err(error) => (0, Err(error)),
+                    };
+                    (region_id, result, StoreMsg::Hashed { region_id, index, hash })
                 }
                 RegionTask::Stop => return,
             };
@@ -71,6 +79,31 @@ pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()>
     fail::fail_point!("raftstore::snapshot::after_flush");
     crate::metrics::SNAPSHOTS_APPLIED.inc();
     Ok(())
+}
+
+/// A checksum of all a region holds, and of its bounds and members.
+fn hash(task: &HashTask) -> Result<u64> {
+    let (start, end) = data_range(&task.region);
+    let mut digest = crc64fast::Digest::new();
+    digest.write(&task.region.encode_to_vec());
+    for cf in Cf::DATA {
+        let options = IterOptions {
+            lower: start.to_vec(),
+            upper: end.to_vec(),
+            skip_cache: true,
+            ..Default::default()
+        };
+        let mut iter = task.snapshot.iter(cf, options);
+        let mut valid = iter.seek_to_first()?;
+        while valid {
+            for bytes in [iter.key(), iter.value()] {
+                digest.write(&(bytes.len() as u64).to_le_bytes());
+                digest.write(bytes);
+            }
+            valid = iter.next()?;
+        }
+    }
+    Ok(digest.sum64())
 }
 
 /// Removes a peer's data and leaves a tombstone; flushed when this returns. Can be repeated.

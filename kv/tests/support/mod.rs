@@ -37,6 +37,7 @@ pub struct State {
     pub reported: Mutex<Vec<Vec<metapb::Region>>>,
     pub heartbeats: Mutex<Vec<pdpb::RegionHeartbeatRequest>>,
     stores: Mutex<BTreeMap<u64, metapb::Store>>,
+    forget: AtomicBool,
     answers: Mutex<Vec<mpsc::UnboundedSender<pdpb::RegionHeartbeatResponse>>>,
 }
 
@@ -51,6 +52,7 @@ impl MemoryPd {
             reported: Mutex::default(),
             heartbeats: Mutex::default(),
             stores: Mutex::default(),
+            forget: AtomicBool::new(false),
             answers: Mutex::default(),
         }))
     }
@@ -62,7 +64,15 @@ impl MemoryPd {
         self.answers.lock().retain(|answers| answers.send(step.clone()).is_ok());
     }
 
+    /// Heartbeats are of no interest.
+    pub fn forget_heartbeats(&self) {
+        self.forget.store(true, Ordering::SeqCst);
+    }
+
     fn heard(&self, heartbeat: pdpb::RegionHeartbeatRequest) {
+        if self.forget.load(Ordering::SeqCst) {
+            return;
+        }
         if let Some(region) = &heartbeat.region {
             let mut regions = self.regions.lock();
             let newer = |known: &metapb::Region| {

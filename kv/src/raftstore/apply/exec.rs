@@ -55,6 +55,11 @@ impl Applier {
                     self.exec_rollback_merge(delegate);
                 }
             }
+            // The batch is written first: see `Applier::hash`.
+            Ok(Command::ComputeHash) => {}
+            Ok(Command::VerifyHash { index, hash }) => {
+                delegate.results.push(ExecResult::VerifyHash { index, hash });
+            }
             Err(Malformed) => self.malformed(delegate, entry),
         }
     }

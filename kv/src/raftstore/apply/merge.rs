@@ -96,7 +96,7 @@ impl Applier {
 
     /// Whether an entry can be applied now: a commit of a merge waits until the source on this store is ready. `None` when the engine
     /// failed. The delegate's effects so far are written when this looks at the source.
-    pub(super) fn is_ready(&mut self, mut delegate: Delegate, entry: &Entry) -> Option<(Delegate, bool)> {
+    pub(super) fn is_ready(&mut self, delegate: Delegate, entry: &Entry) -> Option<(Delegate, bool)> {
         if entry.data.first() != Some(&command::KIND_COMMIT_MERGE) {
             return Some((delegate, true));
         }
@@ -108,15 +108,7 @@ impl Applier {
             return Some((delegate, true));
         }
         let target_id = delegate.region.id;
-        if !delegate.dirty {
-            delegate.dirty = true;
-            self.dirty.push(target_id);
-        }
-        self.delegates.insert(target_id, delegate);
-        if !self.flush() {
-            return None;
-        }
-        let delegate = self.delegates.remove(&target_id)?;
+        let delegate = self.write_effects(delegate)?;
         let source_id = commit.source.as_ref().map_or(0, |s| s.id);
         match self.source_commit(source_id) {
             Ok(Some(index)) if index == commit.commit => Some((delegate, true)),

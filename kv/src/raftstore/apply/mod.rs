@@ -20,9 +20,9 @@ use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::RaftApplyState;
 
 use super::api::WriteCallback;
-use super::messages::{AdminCallback, ClearTask, ExecResult, RegionTask, SnapshotTask, StoreMsg};
+use super::messages::{AdminCallback, ClearTask, ExecResult, HashTask, RegionTask, SnapshotTask, StoreMsg};
 use super::registry::RegionHandle;
-use super::{keys, region_error};
+use super::{command, keys, region_error};
 use crate::engine::{Cf, Engine, WriteBatch};
 use crate::metrics;
 
@@ -227,9 +227,32 @@ impl Applier {
                 self.dirty.push(region_id);
             }
             delegate = ready;
+            if entry.data.first() == Some(&command::KIND_COMPUTE_HASH) {
+                let Some(written) = self.write_effects(delegate) else { return };
+                delegate = written;
+                self.hash(&delegate);
+            }
         }
         assert!(callbacks.next().is_none(), "a callback without its entry in region {region_id}");
         self.delegates.insert(region_id, delegate);
+    }
+
+    /// Writes what is in the batch, with a delegate that is being worked on. `None` when the engine failed.
+    fn write_effects(&mut self, mut delegate: Delegate) -> Option<Delegate> {
+        let region_id = delegate.region.id;
+        if !delegate.dirty {
+            delegate.dirty = true;
+            self.dirty.push(region_id);
+        }
+        self.delegates.insert(region_id, delegate);
+        if self.flush() { self.delegates.remove(&region_id) } else { None }
+    }
+
+    /// Has a checksum computed of what a region holds now.
+    fn hash(&self, delegate: &Delegate) {
+        let snapshot = Arc::new(self.engine.snapshot());
+        let task = HashTask { region: delegate.region.clone(), index: delegate.applied_index, snapshot };
+        let _ = self.region_tasks.send(RegionTask::Hash(task));
     }
 
     /// Writes the batch and tells everybody. `false` when the engine failed.

@@ -128,6 +128,7 @@ impl Peer {
             ctx.registry.publish(&self.handle, state);
         });
         if self.is_leader {
+            self.look_at_followers(ctx);
             ctx.heartbeat(self.region.id);
         }
         false

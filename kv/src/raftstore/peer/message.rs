@@ -169,7 +169,11 @@ impl Peer {
                 followers.down.push((*peer, at));
             }
         }
-        *self.handle.followers.lock() = followers;
+        let known = std::mem::replace(&mut *self.handle.followers.lock(), followers.clone());
+        if known.pending != followers.pending || known.down.len() != followers.down.len() {
+            // Somebody waits for a member to catch up, or must replace it.
+            ctx.heartbeat(self.region.id);
+        }
     }
 
     /// Asks the placement driver, after long, whether this is still a member.

@@ -1,5 +1,6 @@
 //! One replica of a region, on its store thread.
 
+mod consistency;
 mod members;
 mod merge;
 mod message;
@@ -65,6 +66,7 @@ pub(crate) struct Peer {
     lease_after: Option<Instant>,
     leaderless_since: Option<Instant>,
     sleep: sleep::Sleep,
+    checksums: consistency::Checksums,
     /// Waits to be merged into another region.
     merge: Option<merge::Merge>,
     /// Committed prepares of a merge whose outcome has not come back from the apply thread.
@@ -143,6 +145,7 @@ impl Peer {
             lease_after: None,
             leaderless_since: None,
             sleep: sleep::Sleep::default(),
+            checksums: consistency::Checksums::default(),
             merge: None,
             prepares: 0,
             merging_source: None,

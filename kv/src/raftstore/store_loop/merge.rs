@@ -1,6 +1,7 @@
 //! Merges: between the source and the target of one store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rutile_proto::metapb;
 
@@ -62,6 +63,10 @@ impl StoreLoop {
         }
         if let Some(handle) = self.ctx.registry.get(source.id) {
             self.ctx.registry.remove(&handle);
+            let size = handle.approximate_size.load(Ordering::Relaxed);
+            if let Some(target) = self.ctx.registry.get(region_id) {
+                target.approximate_size.fetch_add(size, Ordering::Relaxed);
+            }
         }
         tracing::info!(region_id, source = source.id, store_id = self.ctx.store_id, "regions merged");
         metrics::MERGES.inc();

@@ -266,6 +266,18 @@ impl StoreLoop {
             }
             StoreMsg::Merged { region_id, tombstone } => self.on_merged(region_id, tombstone),
             StoreMsg::EndMerged { region_id } => self.end_merged(region_id),
+            StoreMsg::CheckConsistency { region_id } => {
+                if let Some(peer) = self.peers.get_mut(&region_id) {
+                    peer.check_consistency();
+                    self.mark(region_id);
+                }
+            }
+            StoreMsg::Hashed { region_id, index, hash } => {
+                if let Some(peer) = self.peers.get_mut(&region_id) {
+                    peer.on_hashed(index, hash);
+                    self.mark(region_id);
+                }
+            }
             StoreMsg::WakeUp { region_id } => {
                 if let Some(peer) = self.peers.get_mut(&region_id) {
                     peer.wake();
@@ -284,6 +296,11 @@ impl StoreLoop {
                 ExecResult::Split { regions, callback } => self.on_split(region_id, regions, callback),
                 ExecResult::Members { index, changed, callback } => {
                     self.on_members(region_id, index, changed, callback);
+                }
+                ExecResult::VerifyHash { index, hash } => {
+                    if let Some(peer) = self.peers.get_mut(&region_id) {
+                        peer.on_verify_hash(index, hash);
+                    }
                 }
                 ExecResult::MergePrepared { region, state, callback } => {
                     if let Some(peer) = self.peers.get_mut(&region_id) {

@@ -1,5 +1,6 @@
 //! Work beside the raft threads: the placement driver, size checks, log GC.
 
+mod consistency;
 pub(super) mod disk;
 pub(super) mod log_gc;
 mod pd;
@@ -34,6 +35,7 @@ impl Workers {
             tokio::spawn(split_check::run(Arc::clone(ctx), Arc::clone(pd), size_checks)),
             tokio::spawn(log_gc::run(Arc::clone(ctx))),
             tokio::spawn(disk::run(Arc::clone(ctx))),
+            tokio::spawn(consistency::run(Arc::clone(ctx))),
         ];
         Ok(Self { tasks })
     }

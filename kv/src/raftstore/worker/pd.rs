@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use raft::eraftpb::ConfChangeType;
 use rutile_proto::raft_serverpb::RaftMessage;
 use rutile_proto::{metapb, pdpb};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
+use super::split_check;
 use crate::pd_client::PdClient;
 use crate::raftstore::api::RegionResult;
 use crate::raftstore::context::StoreContext;
@@ -169,7 +171,8 @@ fn act(ctx: &Arc<StoreContext>, pd: &Arc<dyn PdClient>, answer: pdpb::RegionHear
     } else if let Some(step) = answer.split_region.clone() {
         let (ctx, pd) = (Arc::clone(ctx), Arc::clone(pd));
         tokio::spawn(async move {
-            if let Err(error) = split::split(&ctx, &*pd, &published, step.keys).await {
+            let keys = if step.keys.is_empty() { middle(&ctx, &published.region).await } else { step.keys };
+            if let Err(error) = split::split(&ctx, &*pd, &published, keys).await {
                 tracing::info!(region_id = published.region.id, ?error, "the split asked for did not happen");
             }
         });
@@ -190,6 +193,13 @@ fn act(ctx: &Arc<StoreContext>, pd: &Arc<dyn PdClient>, answer: pdpb::RegionHear
         });
         let _ = ctx.store_of(region_id).send(StoreMsg::PrepareMerge { region_id, epoch, target, callback });
     }
+}
+
+/// Where to split a region of which nobody says where.
+async fn middle(ctx: &Arc<StoreContext>, region: &Arc<metapb::Region>) -> Vec<Bytes> {
+    let (ctx, region) = (Arc::clone(ctx), Arc::clone(region));
+    let found = tokio::task::spawn_blocking(move || split_check::middle(&ctx, &region)).await;
+    found.ok().and_then(Result::ok).flatten().into_iter().collect()
 }
 
 /// The change of members that an answer asks for; none that makes no sense.

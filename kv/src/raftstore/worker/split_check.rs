@@ -44,6 +44,14 @@ pub(super) async fn run(ctx: Arc<StoreContext>, pd: Arc<dyn PdClient>, mut check
     }
 }
 
+/// The key that cuts a region into halves of about the same size; `None` if it has too few keys.
+pub(super) fn middle(ctx: &StoreContext, region: &Arc<metapb::Region>) -> Result<Option<Bytes>> {
+    let snapshot = RegionSnapshot::new(Arc::new(ctx.engine.snapshot()), Arc::clone(region), 0);
+    let (size, _) = measure(&snapshot, region, u64::MAX)?;
+    let (_, keys) = measure(&snapshot, region, (size / 2).max(1))?;
+    Ok(keys.into_iter().next())
+}
+
 struct Found {
     size_bytes: u64,
     keys: Vec<Bytes>,
