@@ -1,6 +1,6 @@
 //! Compiles the `.proto` files without protoc.
 
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "metapb",
     "errorpb",
     "kvrpcpb",
@@ -8,6 +8,7 @@ const PACKAGES: [&str; 11] = [
     "raft_serverpb",
     "tikvpb",
     "pdpb",
+    "pdpeerpb",
     "keyspacepb",
     "mvccpb",
     "etcdserverpb",

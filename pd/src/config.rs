@@ -22,12 +22,16 @@ pub struct Config {
     pub peer_addr: String,
     /// `name=http://host:port,…` of all members; empty = this one alone.
     pub initial_cluster: String,
+    /// Without news of a leader for this to twice this time, another member stands for election.
+    pub election_timeout_ms: u64,
     /// How far ahead of the clock the timestamp window is persisted.
     pub tso_window_ms: u64,
     /// Replicas per region.
     pub replicas_max: u32,
     /// The log is replaced by a snapshot when it is longer than this.
     pub log_size_bytes_max: u64,
+    /// How often watches that ask for it are told how far they are.
+    pub watch_progress_interval_ms: u64,
     /// A store that was silent for so long counts as disconnected.
     pub store_disconnected_ms: u64,
 }
@@ -41,9 +45,11 @@ impl Default for Config {
             advertise_client_addr: String::new(),
             peer_addr: "127.0.0.1:2380".into(),
             initial_cluster: String::new(),
+            election_timeout_ms: 600,
             tso_window_ms: 3_000,
             replicas_max: 3,
             log_size_bytes_max: 8 << 20,
+            watch_progress_interval_ms: 600_000,
             store_disconnected_ms: 20_000,
         }
     }
@@ -59,6 +65,12 @@ impl Config {
             &self.advertise_client_addr
         };
         format!("http://{addr}")
+    }
+
+    /// Whether there are other members.
+    #[must_use]
+    pub fn is_group(&self) -> bool {
+        self.initial_cluster.split(',').filter(|member| !member.trim().is_empty()).count() > 1
     }
 
     /// What other members dial, with its scheme.
@@ -79,21 +91,16 @@ impl Config {
         if self.replicas_max == 0 {
             return fail("replicas-max must be at least 1");
         }
+        if self.watch_progress_interval_ms == 0 {
+            return fail("watch-progress-interval-ms must be at least 1");
+        }
         if self.log_size_bytes_max < 4096 {
             return fail("log-size-bytes-max must be at least 4096");
         }
-        let mut members = self.initial_cluster.split(',').filter(|member| !member.trim().is_empty());
-        if let Some(first) = members.next() {
-            let Some((name, url)) = first.trim().split_once('=') else {
-                return fail("initial-cluster must read name=http://host:port");
-            };
-            if members.next().is_some() {
-                return fail("initial-cluster names more than one member; only one member is supported yet");
-            }
-            if name != self.name || !url.starts_with("http://") {
-                return fail("initial-cluster must read name=http://host:port with this member's name");
-            }
+        if !(100..=60_000).contains(&self.election_timeout_ms) {
+            return fail("election-timeout-ms must be between 100 and 60000");
         }
+        crate::members::Members::parse(self)?;
         Ok(())
     }
 }
@@ -116,7 +123,7 @@ mod tests {
     fn validation() {
         assert!(Config::default().validate().is_ok());
         let two = Config { initial_cluster: "pd-1=http://a:1,pd-2=http://b:1".into(), ..Config::default() };
-        assert!(two.validate().unwrap_err().to_string().contains("one member"));
+        assert!(two.validate().unwrap_err().to_string().contains("2 members"));
         assert!(Config { tso_window_ms: 0, ..Config::default() }.validate().is_err());
     }
 }

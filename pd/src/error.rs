@@ -36,6 +36,9 @@ pub enum Error {
     /// The configuration cannot work.
     #[error("configuration: {0}")]
     Config(String),
+    /// The other members do not accept this one.
+    #[error("refused by the other members: {0}")]
+    Refused(String),
     /// This member does not lead; ask the leader.
     #[error("not leader")]
     NotLeader,
@@ -66,7 +69,7 @@ impl From<Error> for tonic::Status {
         let text = error.to_string();
         match error {
             Error::NotLeader | Error::Stopping => tonic::Status::unavailable(text),
-            Error::Invalid(_) | Error::Config(_) => tonic::Status::invalid_argument(text),
+            Error::Invalid(_) | Error::Config(_) | Error::Refused(_) => tonic::Status::invalid_argument(text),
             Error::Raft(_) => tonic::Status::unavailable(text),
             Error::Io { .. } | Error::Locked { .. } | Error::Corrupt { .. } | Error::Undetermined(_) => {
                 tonic::Status::unknown(text)

@@ -10,6 +10,7 @@ pub mod error;
 pub mod gc_safe_point;
 pub mod id_alloc;
 pub mod lease;
+pub mod members;
 pub mod metrics;
 pub mod replicated;
 pub mod schedule;

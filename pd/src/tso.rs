@@ -4,7 +4,8 @@
 //! one millisecond; no timestamp reaches the persisted `window_end_ms`, from which the next life of the process starts.
 //!
 //! The window is extended while half of it is left, on the raft thread and only when timestamps are asked for, so that an
-//! idle cluster writes nothing. The fast path is one compare-and-swap.
+//! idle cluster writes nothing. The fast path is one compare-and-swap. A leader gives out timestamps only while it holds its
+//! lease, and begins after the window that its predecessor persisted: no two leaders ever give out timestamps side by side.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,11 +37,13 @@ impl Clock for SystemClock {
     }
 }
 
-/// Gives out timestamps.
+/// Gives out timestamps, while this member leads.
 pub struct Tso {
-    store: Arc<Replicated>,
+    group: Arc<Replicated>,
     clock: Arc<dyn Clock>,
     window_ms: u64,
+    /// The term in which timestamps are given out; 0 = none.
+    term: AtomicU64,
     /// The largest timestamp given out.
     last: AtomicU64,
     /// Persisted: milliseconds that this life must not reach.
@@ -49,20 +52,42 @@ pub struct Tso {
 }
 
 impl Tso {
-    /// Starts after everything that an earlier life may have given out.
-    pub async fn open(store: Arc<Replicated>, clock: Arc<dyn Clock>, window_ms: u64) -> Result<Arc<Self>> {
-        let old_end_ms = store.system_get_u64(WINDOW_KEY);
-        let start_ms = clock.now_ms().max(old_end_ms);
-        let tso = Arc::new(Tso {
-            store,
+    /// Gives out nothing until [`Tso::begin`].
+    #[must_use]
+    pub fn new(group: Arc<Replicated>, clock: Arc<dyn Clock>, window_ms: u64) -> Arc<Self> {
+        Arc::new(Tso {
+            group,
             clock,
             window_ms,
-            last: AtomicU64::new(Timestamp::compose(start_ms, 0).0),
-            window_end_ms: AtomicU64::new(start_ms),
+            term: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            window_end_ms: AtomicU64::new(0),
             extending: AtomicBool::new(false),
-        });
-        tso.extend(start_ms).await?;
+        })
+    }
+
+    /// Starts after everything that an earlier life or leader may have given out, in the current term.
+    pub async fn open(group: Arc<Replicated>, clock: Arc<dyn Clock>, window_ms: u64) -> Result<Arc<Self>> {
+        let term = group.role().term;
+        let tso = Self::new(group, clock, window_ms);
+        tso.begin(term).await?;
         Ok(tso)
+    }
+
+    /// Gives out timestamps as the leader of `term`, whose state holds everything acknowledged before.
+    pub async fn begin(self: &Arc<Self>, term: u64) -> Result<()> {
+        self.end();
+        let old_end_ms = self.group.system_get_u64(WINDOW_KEY);
+        let start_ms = self.clock.now_ms().max(old_end_ms).max(self.last().physical_ms() + 1);
+        self.last.fetch_max(Timestamp::compose(start_ms, 0).0, Ordering::AcqRel);
+        self.term.store(term, Ordering::Release);
+        self.extend(start_ms).await
+    }
+
+    /// Gives out nothing more: another member may lead.
+    pub fn end(&self) {
+        self.term.store(0, Ordering::Release);
+        self.window_end_ms.store(0, Ordering::Release);
     }
 
     /// `count` timestamps: the answer is the largest, the others are directly below it.
@@ -81,6 +106,10 @@ impl Tso {
             return Err(Error::Invalid(format!("tso count must be between 1 and {COUNT_MAX}, not {count}")));
         }
         let count = u64::from(count);
+        let term = self.term.load(Ordering::Acquire);
+        if term == 0 {
+            return Err(Error::NotLeader);
+        }
         let now_ms = self.clock.now_ms();
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
@@ -91,6 +120,10 @@ impl Tso {
             }
             match self.last.compare_exchange_weak(last, next.0, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
+                    // Asked after the timestamp was taken: at that moment nobody else gave out larger ones.
+                    if !self.group.holds_lease(term) {
+                        return Err(Error::NotLeader);
+                    }
                     if next.physical_ms() + self.window_ms / 2 > window_end_ms {
                         self.extend_ahead(next.physical_ms());
                     }
@@ -109,14 +142,17 @@ impl Tso {
 
     fn window_batch(&self, from_ms: u64) -> (u64, SystemBatch) {
         let end_ms = from_ms + self.window_ms;
-        (end_ms, SystemBatch::default().put(WINDOW_KEY, end_ms.to_be_bytes().to_vec()))
+        (end_ms, SystemBatch::default().raise(WINDOW_KEY, end_ms))
     }
 
     async fn extend(&self, from_ms: u64) -> Result<()> {
-        // The window may only grow: raise what is stored to the largest end anybody was promised.
-        let from_ms = from_ms.max(self.window_end_ms.load(Ordering::Acquire).saturating_sub(self.window_ms));
+        // Read first: what follows must not be written in a later term.
+        let term = self.term.load(Ordering::Acquire);
+        if term == 0 {
+            return Err(Error::NotLeader);
+        }
         let (end_ms, batch) = self.window_batch(from_ms);
-        self.store.write_system(batch).await?;
+        self.group.in_term(term).write_system(batch).await?;
         self.raise_window(end_ms);
         Ok(())
     }
@@ -125,9 +161,10 @@ impl Tso {
         if self.extending.swap(true, Ordering::AcqRel) {
             return;
         }
+        let term = self.term.load(Ordering::Acquire);
         let (end_ms, batch) = self.window_batch(from_ms);
         let this = self.clone();
-        self.store.propose_with(Op::System(batch), move |result| {
+        self.group.in_term(term).propose_with(Op::System(batch), move |result| {
             match result {
                 Ok(Outcome::System { applied: true }) => this.raise_window(end_ms),
                 // The next request that needs the window tells its caller.
@@ -143,9 +180,14 @@ impl Tso {
 
     /// Gives back the rest of the window, so that the next life starts at the clock. No timestamps after this.
     pub async fn close(&self) -> Result<()> {
-        self.window_end_ms.store(0, Ordering::Release);
+        let term = self.term.load(Ordering::Acquire);
+        if term == 0 {
+            return Ok(());
+        }
+        self.end();
         let end_ms = self.last().physical_ms() + 1;
-        self.store
+        self.group
+            .in_term(term)
             .write_system(SystemBatch::default().put(WINDOW_KEY, end_ms.to_be_bytes().to_vec()))
             .await?;
         Ok(())

@@ -20,6 +20,7 @@ package!(/** Pushed-down computation. */ coprocessor, "coprocessor");
 package!(/** Raft messages between stores and their local state. */ raft_serverpb, "raft_serverpb");
 package!(/** The service of a store. */ tikvpb, "tikvpb");
 package!(/** The service of the placement driver. */ pdpb, "pdpb");
+package!(/** What members of the placement driver tell one another. */ pdpeerpb, "pdpeerpb");
 package!(/** Keyspaces. */ keyspacepb, "keyspacepb");
 package!(/** Stored form of the etcd service. */ mvccpb, "mvccpb");
 package!(/** The etcd v3 subset. */ etcdserverpb, "etcdserverpb");

@@ -42,7 +42,14 @@ pub async fn pd(args: &PdArgs) -> Result<()> {
     let mut signals = StopSignals::install()?;
     prepare_dir(&config.data_dir)?;
     let port = Port::claim(&config.client_addr, "placement driver", "--client-addr")?;
+    let peer_port = match config.is_group() {
+        true => Some(Port::claim(&config.peer_addr, "other placement drivers", "--peer-addr")?),
+        false => None,
+    };
     let server = rutile_pd::Server::start(config.clone()).await?;
+    if let Some(peer_port) = peer_port {
+        server.serve_peers(peer_port.listen()?).await?;
+    }
     let address = server.serve(port.listen()?).await?;
     tracing::info!(%address, cluster = server.service().cluster_id(), "the placement driver is ready");
     signals.wait().await;

@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::replicated::Replicated;
 use crate::replicated::command::SystemBatch;
 
-const CLUSTER_ID_KEY: &[u8] = b"cluster/id";
+/// Record of the replicated state that holds the cluster's id, big-endian.
+pub const CLUSTER_ID_KEY: &[u8] = b"cluster/id";
 const BOOTSTRAPPED_KEY: &[u8] = b"cluster/bootstrapped";
 const STORE_PREFIX: &[u8] = b"cluster/store/";
 const REGION_PREFIX: &[u8] = b"cluster/region/";

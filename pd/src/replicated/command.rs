@@ -7,7 +7,7 @@ use rutile_proto::etcdserverpb::{TxnRequest, TxnResponse};
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Command {
     /// What to do.
-    #[prost(oneof = "Op", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Op", tags = "1, 2, 3, 4, 5")]
     pub op: Option<Op>,
 }
 
@@ -26,6 +26,9 @@ pub enum Op {
     /// The end of a lease and of its keys.
     #[prost(message, tag = "4")]
     LeaseRevoke(LeaseRevoke),
+    /// Older versions of the etcd service's keys are forgotten.
+    #[prost(int64, tag = "5")]
+    Compact(i64),
 }
 
 /// Changes of the placement driver's own records, under conditions.
@@ -40,6 +43,9 @@ pub struct SystemBatch {
     /// Records to remove.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub deletes: Vec<Bytes>,
+    /// Big-endian numbers that only grow: written where they are larger than what is there.
+    #[prost(message, repeated, tag = "4")]
+    pub raises: Vec<Pair>,
 }
 
 impl SystemBatch {
@@ -47,6 +53,13 @@ impl SystemBatch {
     #[must_use]
     pub fn put(mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
         self.puts.push(Pair { key: key.into(), value: value.into() });
+        self
+    }
+
+    /// Raises a number to at least `value`.
+    #[must_use]
+    pub fn raise(mut self, key: impl Into<Bytes>, value: u64) -> Self {
+        self.raises.push(Pair { key: key.into(), value: value.to_be_bytes().to_vec().into() });
         self
     }
 
@@ -120,6 +133,8 @@ pub enum Outcome {
     LeaseGranted(bool),
     /// The lease is gone now; false: there was none.
     LeaseRevoked(bool),
+    /// Older versions are forgotten.
+    Compacted,
     /// The command was refused in the words of the protocol, nothing was changed.
     Refused(String),
 }
@@ -139,4 +154,10 @@ pub struct StateImage {
     /// Revision of the etcd service.
     #[prost(int64, tag = "4")]
     pub revision: i64,
+    /// All changes of the etcd service since the compaction, oldest first.
+    #[prost(message, repeated, tag = "5")]
+    pub events: Vec<rutile_proto::mvccpb::Event>,
+    /// Versions below it are forgotten.
+    #[prost(int64, tag = "6")]
+    pub compacted_revision: i64,
 }

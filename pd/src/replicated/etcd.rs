@@ -1,6 +1,6 @@
 //! The etcd v3 operations over the state: Range, Put, DeleteRange, Txn.
 //!
-//! Only the newest version of a key is kept: a Range at an older revision is refused as compacted.
+//! Older versions can be read down to the compaction.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -36,14 +36,12 @@ fn header(state: &State) -> Option<ResponseHeader> {
 
 /// Reads a range. The caller fills cluster, member and term into the header.
 pub fn range(state: &State, request: &RangeRequest) -> Result<RangeResponse, Refusal> {
-    if request.revision > state.revision {
-        return Err("etcdserver: mvcc: required revision is a future revision".into());
+    if request.revision > 0 {
+        state.check_revision(request.revision)?;
     }
-    if request.revision > 0 && request.revision < state.revision {
-        return Err("etcdserver: mvcc: required revision has been compacted".into());
-    }
-    let mut found: Vec<&KeyValue> = match bounds(&request.key, &request.range_end) {
-        Some(bounds) => state.keys.range::<[u8], _>(bounds).map(|(_, kv)| kv).collect(),
+    let revision = if request.revision > 0 { request.revision } else { state.revision };
+    let mut found = match bounds(&request.key, &request.range_end) {
+        Some(bounds) => state.keys_at(bounds, revision),
         None => Vec::new(),
     };
     let count = found.len() as i64;
@@ -102,6 +100,7 @@ pub fn apply_txn(state: &mut State, txn: TxnRequest) -> Result<TxnResponse, Refu
     if !changed {
         state.revision = before;
     }
+    state.limit_history();
     stamp(&mut response, state.revision);
     Ok(response)
 }
@@ -162,12 +161,7 @@ fn check_op(state: &State, op: &RequestOp, put: &mut BTreeSet<Bytes>, depth: usi
     match &op.request {
         None => Err("etcdserver: empty operation in txn request".into()),
         Some(request_op::Request::RequestRange(r)) if r.key.is_empty() => no_key(),
-        Some(request_op::Request::RequestRange(r)) if r.revision > state.revision => {
-            Err("etcdserver: mvcc: required revision is a future revision".into())
-        }
-        Some(request_op::Request::RequestRange(r)) if r.revision > 0 && r.revision < state.revision => {
-            Err("etcdserver: mvcc: required revision has been compacted".into())
-        }
+        Some(request_op::Request::RequestRange(r)) if r.revision > 0 => state.check_revision(r.revision),
         Some(request_op::Request::RequestRange(_)) => Ok(()),
         Some(request_op::Request::RequestDeleteRange(r)) if r.key.is_empty() => no_key(),
         Some(request_op::Request::RequestDeleteRange(_)) => Ok(()),
@@ -197,8 +191,7 @@ fn run(state: &mut State, txn: TxnRequest) -> Result<(TxnResponse, bool), Refusa
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         let response = match op.request {
-            Some(request_op::Request::RequestRange(mut request)) => {
-                request.revision = 0; // checked against the revision before the transaction
+            Some(request_op::Request::RequestRange(request)) => {
                 response_op::Response::ResponseRange(range(state, &request)?)
             }
             Some(request_op::Request::RequestPut(request)) => {

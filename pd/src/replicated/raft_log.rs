@@ -192,6 +192,43 @@ impl RaftLog {
         Ok(())
     }
 
+    /// Replaces everything by a snapshot that another member sent; survives a crash once this returns.
+    pub fn install(&mut self, snapshot: &Snapshot, hard_state: &HardState, image: StateImage) -> Result<()> {
+        let (index, term) = (snapshot.get_metadata().index, snapshot.get_metadata().term);
+        assert!(index > self.snapshot_index, "snapshot {index} is not newer than {}", self.snapshot_index);
+        let mut hard_state = hard_state.clone();
+        hard_state.set_commit(hard_state.get_commit().max(index));
+        let log = write_log(&self.dir, index, &hard_state, &[])?;
+        let conf_state = snapshot.get_metadata().get_conf_state().clone();
+        write_snapshot(&self.dir, index, term, &conf_state, image)?;
+        for name in [snapshot_name(self.snapshot_index), log_name(self.snapshot_index)] {
+            let path = self.dir.join(name);
+            fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+        self.log = log;
+        self.hard_state = hard_state;
+        self.conf_state = conf_state;
+        self.entries.clear();
+        self.snapshot_index = index;
+        self.snapshot_term = term;
+        Ok(())
+    }
+
+    /// Who votes, as the directory knows it.
+    pub fn voters(&self) -> &[u64] {
+        self.conf_state.get_voters()
+    }
+
+    /// The hard state as it was written last.
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    /// Index of the last entry.
+    pub fn last_entry(&self) -> u64 {
+        self.last()
+    }
+
     /// Up to where the snapshot file reaches.
     pub fn snapshot_index(&self) -> u64 {
         self.snapshot_index

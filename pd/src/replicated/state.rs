@@ -12,8 +12,10 @@ use rutile_proto::mvccpb::{Event, KeyValue};
 use super::command::{Command, LeaseGrant, Op, Outcome, Pair, StateImage, SystemBatch};
 use super::etcd;
 
-/// Changes kept for watchers that start in the past or lag behind.
-const EVENTS_MAX: usize = 16 << 10;
+/// Changes kept when nobody compacts; older ones are forgotten by themselves.
+const EVENTS_MAX: usize = 64 << 10;
+/// Bytes of keys and values in these changes.
+const EVENTS_SIZE_BYTES_MAX: usize = 64 << 20;
 
 /// A lease and the keys bound to it.
 #[derive(Debug, Default)]
@@ -31,9 +33,12 @@ pub struct State {
     pub(super) keys: BTreeMap<Bytes, KeyValue>,
     pub(super) leases: BTreeMap<i64, Lease>,
     pub(super) revision: i64,
-    /// Newest last; `(revision, event)`.
+    /// All changes since the compaction, newest last; `(revision, event)`. Every event holds the version before it.
     pub(super) events: VecDeque<(i64, Event)>,
-    /// Events up to this revision are forgotten.
+    events_size_bytes: usize,
+    /// Versions before the newest, oldest first, of keys changed since the compaction. Version 0 = the key was deleted then.
+    history: BTreeMap<Bytes, Vec<KeyValue>>,
+    /// Versions that were replaced below this revision are forgotten.
     pub(super) compacted_revision: i64,
 }
 
@@ -45,7 +50,9 @@ impl Default for State {
             leases: BTreeMap::new(),
             revision: 1,
             events: VecDeque::new(),
-            compacted_revision: 1,
+            events_size_bytes: 0,
+            history: BTreeMap::new(),
+            compacted_revision: 0,
         }
     }
 }
@@ -61,6 +68,10 @@ impl State {
                 Err(text) => Outcome::Refused(text),
             },
             Some(Op::LeaseGrant(grant)) => Outcome::LeaseGranted(self.grant_lease(&grant)),
+            Some(Op::Compact(revision)) => match self.compact(revision) {
+                Ok(()) => Outcome::Compacted,
+                Err(text) => Outcome::Refused(text),
+            },
             Some(Op::LeaseRevoke(revoke)) => Outcome::LeaseRevoked(self.revoke_lease(revoke.id)),
         }
     }
@@ -73,6 +84,11 @@ impl State {
             }
             for pair in batch.puts {
                 self.system.insert(pair.key, pair.value);
+            }
+            for pair in batch.raises {
+                if self.system.get(&pair.key).is_none_or(|known| *known < pair.value) {
+                    self.system.insert(pair.key, pair.value);
+                }
             }
         }
         holds
@@ -93,17 +109,90 @@ impl State {
             for key in lease.keys {
                 etcd::delete_key(self, &key);
             }
+            self.limit_history();
         }
         true
     }
 
     pub(super) fn record_event(&mut self, event: Event) {
-        self.events.push_back((self.revision, event));
-        while self.events.len() > EVENTS_MAX {
-            if let Some((revision, _)) = self.events.pop_front() {
-                self.compacted_revision = revision;
+        if let Some(old) = &event.prev_kv {
+            self.history.entry(old.key.clone()).or_default().push(old.clone());
+        }
+        if let Some(gone) = event.kv.as_ref().filter(|kv| kv.version == 0) {
+            self.history.entry(gone.key.clone()).or_default().push(gone.clone());
+        }
+        self.events_size_bytes += event_size_bytes(&event);
+        self.events.push_back((event.kv.as_ref().map_or(self.revision, |kv| kv.mod_revision), event));
+    }
+
+    /// Forgets the oldest half of the changes when there are too many. After a whole command: a revision stays together.
+    pub(super) fn limit_history(&mut self) {
+        if self.events.len() > EVENTS_MAX || self.events_size_bytes > EVENTS_SIZE_BYTES_MAX {
+            let revision = self.events[self.events.len() / 2].0;
+            self.forget_below(revision);
+        }
+    }
+
+    /// Forgets what is needed only by reads below `revision`.
+    pub(super) fn compact(&mut self, revision: i64) -> Result<(), String> {
+        self.check_revision(revision)?;
+        if revision == self.compacted_revision {
+            return Err("etcdserver: mvcc: required revision has been compacted".into());
+        }
+        self.forget_below(revision);
+        Ok(())
+    }
+
+    fn forget_below(&mut self, revision: i64) {
+        self.compacted_revision = self.compacted_revision.max(revision);
+        while self.events.front().is_some_and(|(at, _)| *at < revision) {
+            let Some((_, event)) = self.events.pop_front() else { break };
+            self.events_size_bytes -= event_size_bytes(&event);
+            let Some(kv) = event.kv else { continue };
+            let Some(versions) = self.history.get_mut(&kv.key) else { continue };
+            // The newest version at or below the revision can still be read there.
+            let readable = versions.partition_point(|version| version.mod_revision <= revision);
+            let current = self.keys.get(&kv.key).is_some_and(|current| current.mod_revision <= revision);
+            let drop_to = if current { versions.len() } else { readable.saturating_sub(1) };
+            versions.drain(..drop_to);
+            if versions.first().is_some_and(|first| first.version == 0 && first.mod_revision <= revision) {
+                versions.remove(0);
+            }
+            if versions.is_empty() {
+                self.history.remove(&kv.key);
             }
         }
+    }
+
+    /// Refuses revisions that are forgotten or not there yet, in the words of etcd.
+    pub(super) fn check_revision(&self, revision: i64) -> Result<(), String> {
+        if revision > self.revision {
+            return Err("etcdserver: mvcc: required revision is a future revision".into());
+        }
+        if revision < self.compacted_revision {
+            return Err("etcdserver: mvcc: required revision has been compacted".into());
+        }
+        Ok(())
+    }
+
+    /// The keys of a range as they were at a revision, in order.
+    pub(super) fn keys_at(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>), revision: i64) -> Vec<&KeyValue> {
+        let current = self.keys.range::<[u8], _>(bounds).map(|(key, kv)| (key, kv));
+        if revision >= self.revision {
+            return current.map(|(_, kv)| kv).collect();
+        }
+        let mut found: BTreeMap<&Bytes, &KeyValue> =
+            current.filter(|(_, kv)| kv.mod_revision <= revision).collect();
+        for (key, versions) in self.history.range::<[u8], _>(bounds) {
+            let at = versions.partition_point(|version| version.mod_revision <= revision);
+            if let Some(version) = at.checked_sub(1).map(|at| &versions[at])
+                && version.version != 0
+                && !found.contains_key(key)
+            {
+                found.insert(key, version);
+            }
+        }
+        found.into_values().collect()
     }
 
     /// One of the placement driver's own records.
@@ -128,10 +217,22 @@ impl State {
         self.revision
     }
 
-    /// Events after this revision can still be told.
+    /// Versions that were replaced below this revision are forgotten.
     #[must_use]
     pub fn compacted_revision(&self) -> i64 {
         self.compacted_revision
+    }
+
+    /// A checksum over all keys and their newest versions, the same on all members.
+    #[must_use]
+    pub fn hash(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for (key, kv) in &self.keys {
+            hasher.update(key);
+            hasher.update(&kv.mod_revision.to_le_bytes());
+            hasher.update(&kv.value);
+        }
+        hasher.finalize()
     }
 
     /// A lease: its time to live and its keys.
@@ -149,7 +250,7 @@ impl State {
     /// Events from `start_revision` on; `None` when some of them are forgotten.
     #[must_use]
     pub fn events_since(&self, start_revision: i64) -> Option<Vec<(i64, Event)>> {
-        if start_revision <= self.compacted_revision && start_revision <= self.revision {
+        if start_revision < self.compacted_revision && start_revision <= self.revision {
             return None;
         }
         let from = self.events.partition_point(|(revision, _)| *revision < start_revision);
@@ -168,6 +269,8 @@ impl State {
                 .map(|(id, lease)| LeaseGrant { id: *id, ttl_s: lease.ttl_s })
                 .collect(),
             revision: self.revision,
+            events: self.events.iter().map(|(_, event)| event.clone()).collect(),
+            compacted_revision: self.compacted_revision,
         }
     }
 
@@ -176,7 +279,12 @@ impl State {
     pub fn from_image(image: StateImage) -> Self {
         let mut state = State {
             revision: image.revision.max(1),
-            compacted_revision: image.revision.max(1),
+            // Images of old did not hold changes.
+            compacted_revision: if image.events.is_empty() && image.revision > 1 {
+                image.revision
+            } else {
+                image.compacted_revision
+            },
             system: image.system.into_iter().map(|pair| (pair.key, pair.value)).collect(),
             ..State::default()
         };
@@ -189,6 +297,14 @@ impl State {
             }
             state.keys.insert(kv.key.clone(), kv);
         }
+        for event in image.events {
+            // The first event of a key brings the version before it; later ones bring what is there already.
+            state.record_event(event);
+        }
         state
     }
+}
+
+fn event_size_bytes(event: &Event) -> usize {
+    event.kv.as_ref().map_or(0, |kv| kv.key.len() + kv.value.len()) + 64
 }

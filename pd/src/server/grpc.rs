@@ -7,6 +7,7 @@ use futures::{Stream, StreamExt};
 use rutile_proto::etcdserverpb::cluster_server::{Cluster, ClusterServer};
 use rutile_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use rutile_proto::etcdserverpb::lease_server::{Lease, LeaseServer};
+use rutile_proto::etcdserverpb::maintenance_server::{Maintenance, MaintenanceServer};
 use rutile_proto::etcdserverpb::watch_server::{Watch, WatchServer};
 use rutile_proto::etcdserverpb::{self, *};
 use rutile_proto::health::health_check_response::ServingStatus;
@@ -18,7 +19,7 @@ use rutile_proto::pdpb::pd_server::{Pd, PdServer};
 use rutile_proto::pdpb::*;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{PdService, http, watch};
+use super::{PdService, forward, http, watch};
 
 /// Largest request: a transaction of the etcd service or a long split report.
 const MESSAGE_SIZE_BYTES_MAX: usize = 32 << 20;
@@ -34,10 +35,12 @@ pub fn router(service: Arc<PdService>) -> axum::Router {
         .add_service(WatchServer::new(api.clone()))
         .add_service(LeaseServer::new(api.clone()))
         .add_service(ClusterServer::new(api.clone()))
+        .add_service(MaintenanceServer::new(api.clone()))
         .add_service(HealthServer::new(api))
         .prepare()
         .into_axum_router()
-        .merge(http::router(service))
+        .merge(http::router(service.clone()))
+        .layer(axum::middleware::from_fn_with_state(service, forward::to_leader))
 }
 
 #[derive(Clone)]
@@ -86,6 +89,20 @@ impl Pd for Api {
             UpdateServiceGcSafePointRequest, UpdateServiceGcSafePointResponse;
         get_gc_state, get_gc_state, GetGcStateRequest, GetGcStateResponse;
         advance_txn_safe_point, advance_txn_safe_point, AdvanceTxnSafePointRequest, AdvanceTxnSafePointResponse;
+    }
+
+    async fn scatter_region(
+        &self,
+        _request: Request<ScatterRegionRequest>,
+    ) -> Result<Response<ScatterRegionResponse>, Status> {
+        Err(Status::unimplemented("regions cannot be scattered yet"))
+    }
+
+    async fn get_operator(
+        &self,
+        _request: Request<GetOperatorRequest>,
+    ) -> Result<Response<GetOperatorResponse>, Status> {
+        Err(Status::unimplemented("there are no operators yet"))
     }
 
     type TsoStream = Answers<TsoResponse>;
@@ -141,6 +158,7 @@ impl Kv for Api {
         put, etcd_put, PutRequest, PutResponse;
         delete_range, etcd_delete_range, DeleteRangeRequest, DeleteRangeResponse;
         txn, etcd_txn, TxnRequest, TxnResponse;
+        compact, etcd_compact, CompactionRequest, CompactionResponse;
     }
 }
 
@@ -162,6 +180,7 @@ impl Lease for Api {
         lease_grant, lease_grant, LeaseGrantRequest, LeaseGrantResponse;
         lease_revoke, lease_revoke, LeaseRevokeRequest, LeaseRevokeResponse;
         lease_time_to_live, lease_time_to_live, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse;
+        lease_leases, lease_leases, LeaseLeasesRequest, LeaseLeasesResponse;
     }
 
     type LeaseKeepAliveStream = Answers<LeaseKeepAliveResponse>;
@@ -173,7 +192,7 @@ impl Lease for Api {
         let service = self.0.clone();
         let answers = request
             .into_inner()
-            .map(move |request| request.map(|request| service.lease_keep_alive(request.id)));
+            .map(move |request| request.and_then(|request| service.lease_keep_alive(request.id)));
         Ok(Response::new(Box::pin(until_error(answers))))
     }
 }
@@ -185,6 +204,17 @@ impl Cluster for Api {
         request: Request<etcdserverpb::MemberListRequest>,
     ) -> Result<Response<etcdserverpb::MemberListResponse>, Status> {
         self.0.member_list(request.into_inner()).await.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Maintenance for Api {
+    unary! {
+        alarm, etcd_alarm, AlarmRequest, AlarmResponse;
+        status, etcd_status, StatusRequest, StatusResponse;
+        defragment, etcd_defragment, DefragmentRequest, DefragmentResponse;
+        hash_kv, etcd_hash, HashKvRequest, HashKvResponse;
+        move_leader, move_leader, MoveLeaderRequest, MoveLeaderResponse;
     }
 }
 

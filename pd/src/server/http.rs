@@ -26,10 +26,7 @@ pub fn router(service: Arc<PdService>) -> Router {
         .route("/pd/api/v1/stores", get(stores))
         .route("/pd/api/v1/store/{id}", get(store))
         .route("/pd/api/v1/members", get(members))
-        .route(
-            "/pd/api/v1/leader",
-            get(|State(service): Service| async move { Json(member(&service.member())) }),
-        )
+        .route("/pd/api/v1/leader", get(leader))
         .route("/pd/api/v1/health", get(health))
         .route("/pd/api/v1/cluster", get(cluster))
         .route("/pd/api/v1/config", get(config))
@@ -39,29 +36,48 @@ pub fn router(service: Arc<PdService>) -> Router {
         .with_state(service)
 }
 
-async fn regions(State(service): Service) -> Json<Value> {
-    let view = service.cluster.view();
+/// 503: this member does not lead.
+struct NotLeading;
+
+impl From<tonic::Status> for NotLeading {
+    fn from(_: tonic::Status) -> Self {
+        NotLeading
+    }
+}
+
+impl IntoResponse for NotLeading {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": "not leader" }))).into_response()
+    }
+}
+
+async fn regions(State(service): Service) -> Result<Json<Value>, NotLeading> {
+    let leading = service.leading()?;
+    let view = leading.cluster.view();
     let regions: Vec<Value> = view.regions.iter().map(|info| region(info)).collect();
-    Json(json!({ "count": regions.len(), "regions": regions }))
+    Ok(Json(json!({ "count": regions.len(), "regions": regions })))
 }
 
-async fn region_by_id(State(service): Service, Path(id): Path<u64>) -> Response {
-    let view = service.cluster.view();
-    found(view.regions.by_id(id).map(|info| region(info)), "region not found")
+async fn region_by_id(State(service): Service, Path(id): Path<u64>) -> Result<Response, NotLeading> {
+    let leading = service.leading()?;
+    let view = leading.cluster.view();
+    Ok(found(view.regions.by_id(id).map(|info| region(info)), "region not found"))
 }
 
-async fn region_by_key(State(service): Service, Path(key): Path<String>) -> Response {
+async fn region_by_key(State(service): Service, Path(key): Path<String>) -> Result<Response, NotLeading> {
     let Some(key) = from_hex(&key) else {
-        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "the key must be hexadecimal" })))
-            .into_response();
+        let error = json!({ "error": "the key must be hexadecimal" });
+        return Ok((StatusCode::BAD_REQUEST, Json(error)).into_response());
     };
-    let view = service.cluster.view();
-    found(view.regions.by_key(&key).map(|info| region(info)), "region not found")
+    let leading = service.leading()?;
+    let view = leading.cluster.view();
+    Ok(found(view.regions.by_key(&key).map(|info| region(info)), "region not found"))
 }
 
-async fn stores(State(service): Service) -> Json<Value> {
+async fn stores(State(service): Service) -> Result<Json<Value>, NotLeading> {
     let now_ms = service.clock.now_ms();
-    let view = service.cluster.view();
+    let leading = service.leading()?;
+    let view = leading.cluster.view();
     let silent_ms = service.config.store_disconnected_ms;
     let stores: Vec<Value> = view
         .stores
@@ -69,27 +85,32 @@ async fn stores(State(service): Service) -> Json<Value> {
         .filter(|info| !info.is_tombstone())
         .map(|info| store_json(&view, info, now_ms, silent_ms))
         .collect();
-    Json(json!({ "count": stores.len(), "stores": stores }))
+    Ok(Json(json!({ "count": stores.len(), "stores": stores })))
 }
 
-async fn store(State(service): Service, Path(id): Path<u64>) -> Response {
+async fn store(State(service): Service, Path(id): Path<u64>) -> Result<Response, NotLeading> {
     let now_ms = service.clock.now_ms();
-    let view = service.cluster.view();
+    let leading = service.leading()?;
+    let view = leading.cluster.view();
     let info = view.stores.get(id);
-    found(
+    Ok(found(
         info.map(|info| store_json(&view, info, now_ms, service.config.store_disconnected_ms)),
         "store not found",
-    )
+    ))
 }
 
 async fn members(State(service): Service) -> Json<Value> {
-    let member = member(&service.member());
+    let leader = service.leader_member().as_ref().map(member);
     Json(json!({
         "header": { "cluster_id": service.cluster_id() },
-        "members": [member],
-        "leader": member,
-        "etcd_leader": member,
+        "members": service.all_members().iter().map(member).collect::<Vec<_>>(),
+        "leader": leader,
+        "etcd_leader": leader,
     }))
+}
+
+async fn leader(State(service): Service) -> Response {
+    found(service.leader_member().as_ref().map(member), "no leader")
 }
 
 async fn health(State(service): Service) -> Json<Value> {
@@ -102,12 +123,12 @@ async fn health(State(service): Service) -> Json<Value> {
     }]))
 }
 
-async fn cluster(State(service): Service) -> Json<Value> {
-    Json(json!({
+async fn cluster(State(service): Service) -> Result<Json<Value>, NotLeading> {
+    Ok(Json(json!({
         "id": service.cluster_id(),
         "max_peer_count": service.config.replicas_max,
-        "is_bootstrapped": service.cluster.view().bootstrapped,
-    }))
+        "is_bootstrapped": service.leading()?.cluster.view().bootstrapped,
+    })))
 }
 
 async fn config(State(service): Service) -> Json<Value> {
@@ -115,8 +136,8 @@ async fn config(State(service): Service) -> Json<Value> {
 }
 
 async fn metrics(State(service): Service) -> String {
-    {
-        let view = service.cluster.view();
+    if let Ok(leading) = service.leading() {
+        let view = leading.cluster.view();
         service.metrics.regions.set(view.regions.len() as i64);
         service.metrics.stores.set(view.stores.iter().count() as i64);
     }

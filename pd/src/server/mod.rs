@@ -1,10 +1,13 @@
 //! The server: opens everything in order, serves gRPC and HTTP on one port, stops in the opposite order.
 
 mod etcd_api;
+mod forward;
 mod grpc;
 mod header;
 mod http;
+mod leading;
 mod listener;
+mod peers;
 mod regions;
 mod service;
 mod watch;
@@ -12,28 +15,30 @@ mod watch;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fs2::FileExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gc_safe_point::SafePoints;
-use crate::id_alloc::IdAllocator;
-use crate::lease::Leases;
+use crate::members::Members;
 use crate::metrics::Metrics;
-use crate::replicated::Replicated;
+use crate::replicated::{Inbox, Options, Replicated};
 use crate::tso::{Clock, SystemClock, Tso};
 
 use self::listener::Listener;
 pub use self::service::PdService;
 
+/// How long a leader that stops waits for another one.
+const HAND_OVER: Duration = Duration::from_secs(1);
+
 /// A running placement driver.
 pub struct Server {
     service: Arc<PdService>,
+    inbox: Inbox,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     listeners: tokio::sync::Mutex<Vec<Listener>>,
     /// Held until everything is written.
@@ -41,7 +46,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the data directory and leads. Serves in process; [`Server::serve`] opens it to the network.
+    /// Opens the data directory. A single member leads when this returns; one of several joins the others, which needs
+    /// [`Server::serve_peers`]. Serves in process; [`Server::serve`] opens it to the network.
     pub async fn start(config: Config) -> Result<Self> {
         Self::start_with_clock(config, Arc::new(SystemClock)).await
     }
@@ -50,29 +56,48 @@ impl Server {
     pub async fn start_with_clock(config: Config, clock: Arc<dyn Clock>) -> Result<Self> {
         config.validate()?;
         let lock = lock_dir(&config)?;
-        let (dir, log_size_bytes_max) = (config.data_dir.join("raft"), config.log_size_bytes_max);
-        let store = tokio::task::spawn_blocking(move || Replicated::open(&dir, log_size_bytes_max))
+        let mut members = Members::parse(&config)?;
+        members.claim(&config.data_dir)?;
+        let (inbox, receiver) = Replicated::channel();
+        let (outbox, queues) = peers::GrpcOutbox::new(&members, inbox.clone());
+        let options = Options {
+            raft_id: members.me().raft_id,
+            voters: members.all().iter().map(|member| member.raft_id).collect(),
+            log_size_bytes_max: config.log_size_bytes_max,
+            election_timeout: Duration::from_millis(config.election_timeout_ms),
+            outbox: Box::new(outbox),
+        };
+        let (dir, channel) = (config.data_dir.join("raft"), (inbox.clone(), receiver));
+        let store = tokio::task::spawn_blocking(move || Replicated::open_member(&dir, channel, options))
             .await
             .map_err(|e| Error::Undetermined(format!("opening the log: {e}")))??;
         let store = Arc::new(store);
-        let cluster = Cluster::open(store.clone()).await?;
-        let tso = Tso::open(store.clone(), clock.clone(), config.tso_window_ms).await?;
-        let leases = Leases::open(store.clone());
-        let metrics = Metrics::new().map_err(|e| Error::Config(e.to_string()))?;
-        let tasks = vec![tokio::spawn(cluster.clone().run_flush()), tokio::spawn(leases.clone().run())];
         let service = Arc::new(PdService {
-            ids: IdAllocator::open(store.clone()),
-            safe_points: SafePoints::new(store.clone()),
+            tso: Tso::new(store.clone(), clock.clone(), config.tso_window_ms),
             config,
+            members,
             store,
-            cluster,
-            tso,
-            leases,
-            metrics,
+            leading: Default::default(),
+            introductions: Default::default(),
+            introduced: Default::default(),
+            cluster_id: Default::default(),
+            channels: Default::default(),
+            metrics: Metrics::new().map_err(|e| Error::Config(e.to_string()))?,
             clock,
         });
+        let mut tasks = Vec::new();
+        if service.members.is_group() {
+            peers::ask_all(&service).await.map_err(Error::Refused)?;
+            for (raft_id, queue) in queues {
+                tasks.push(tokio::spawn(peers::run_sender(service.clone(), inbox.clone(), raft_id, queue)));
+            }
+            tasks.push(tokio::spawn(service.clone().follow_role()));
+        } else {
+            service.begin(service.store.role().term).await?;
+        }
         Ok(Server {
             service,
+            inbox,
             tasks: Mutex::new(tasks),
             listeners: tokio::sync::Mutex::default(),
             lock: Mutex::new(Some(lock)),
@@ -93,24 +118,42 @@ impl Server {
         Ok(address)
     }
 
-    /// Ends connections, writes what is known, stops. Calling it again does nothing.
+    /// Takes messages of the other members on a bound socket until [`Server::shutdown`].
+    pub async fn serve_peers(&self, listener: TcpListener) -> Result<SocketAddr> {
+        let address = listener.local_addr().map_err(Error::io("peer address"))?;
+        let router = peers::router(self.service.clone(), self.inbox.clone());
+        self.listeners.lock().await.push(Listener::spawn(listener, router, self.service.clone()));
+        Ok(address)
+    }
+
+    /// Whether this member leads and serves.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.service.leading().is_ok()
+    }
+
+    /// Writes what is known, hands the lead over, ends connections, stops. Calling it again does nothing.
     pub async fn shutdown(&self) {
+        if self.lock.lock().is_none() {
+            return;
+        }
+        let service = &self.service;
+        if let Ok(leading) = service.leading() {
+            leading.close().await;
+            if let Err(error) = service.tso.close().await {
+                tracing::warn!(%error, "the timestamp window was not given back; the next start recovers it");
+            }
+            if service.members.is_group() && !service.store.transfer_leader(0, HAND_OVER).await {
+                tracing::info!("no other member took the lead in time");
+            }
+        }
         for listener in self.listeners.lock().await.drain(..) {
             listener.shutdown().await;
         }
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        if tasks.is_empty() {
-            return;
-        }
-        for task in tasks {
+        for task in std::mem::take(&mut *self.tasks.lock()) {
             task.abort();
         }
-        let service = &self.service;
-        for result in [service.cluster.flush().await, service.tso.close().await, service.ids.close().await] {
-            if let Err(error) = result {
-                tracing::warn!(%error, "not everything was written at the stop; the next start recovers it");
-            }
-        }
+        drop(service.end());
         let store = service.store.clone();
         if tokio::task::spawn_blocking(move || store.shutdown()).await.is_err() {
             tracing::error!("stopping the log failed");

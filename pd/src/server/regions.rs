@@ -13,6 +13,7 @@ use rutile_proto::pdpb::{
 use tonic::Status;
 
 use super::PdService;
+use super::leading::Leading;
 use crate::cluster::View;
 use crate::cluster::region_tree::{RegionInfo, Update};
 use crate::schedule::keyspace_split;
@@ -27,24 +28,28 @@ const KEYSPACE_SPLIT_AFTER_MS: u64 = 10_000;
 impl PdService {
     /// The region that holds a key.
     pub async fn get_region(&self, request: GetRegionRequest) -> Result<GetRegionResponse, Status> {
-        self.check(request.header.as_ref())?;
-        Ok(self.look_up(|view| view.regions.by_key(&request.region_key)))
+        let leading = self.check(request.header.as_ref())?;
+        Ok(self.look_up(&leading, |view| view.regions.by_key(&request.region_key)))
     }
 
     /// The region before the one that holds a key.
     pub async fn get_prev_region(&self, request: GetRegionRequest) -> Result<GetRegionResponse, Status> {
-        self.check(request.header.as_ref())?;
-        Ok(self.look_up(|view| view.regions.before_key(&request.region_key)))
+        let leading = self.check(request.header.as_ref())?;
+        Ok(self.look_up(&leading, |view| view.regions.before_key(&request.region_key)))
     }
 
     /// A region by its id.
     pub async fn get_region_by_id(&self, request: GetRegionByIdRequest) -> Result<GetRegionResponse, Status> {
-        self.check(request.header.as_ref())?;
-        Ok(self.look_up(|view| view.regions.by_id(request.region_id)))
+        let leading = self.check(request.header.as_ref())?;
+        Ok(self.look_up(&leading, |view| view.regions.by_id(request.region_id)))
     }
 
-    fn look_up(&self, find: impl FnOnce(&View) -> Option<&Arc<RegionInfo>>) -> GetRegionResponse {
-        let view = self.cluster.view();
+    fn look_up(
+        &self,
+        leading: &Leading,
+        find: impl FnOnce(&View) -> Option<&Arc<RegionInfo>>,
+    ) -> GetRegionResponse {
+        let view = leading.cluster.view();
         if !view.bootstrapped {
             return GetRegionResponse { header: self.not_bootstrapped(), ..Default::default() };
         }
@@ -63,8 +68,8 @@ impl PdService {
 
     /// Regions of a range, in order.
     pub async fn scan_regions(&self, request: ScanRegionsRequest) -> Result<ScanRegionsResponse, Status> {
-        self.check(request.header.as_ref())?;
-        let view = self.cluster.view();
+        let leading = self.check(request.header.as_ref())?;
+        let view = leading.cluster.view();
         if !view.bootstrapped {
             return Ok(ScanRegionsResponse { header: self.not_bootstrapped(), ..Default::default() });
         }
@@ -87,8 +92,8 @@ impl PdService {
         &self,
         request: BatchScanRegionsRequest,
     ) -> Result<BatchScanRegionsResponse, Status> {
-        self.check(request.header.as_ref())?;
-        let view = self.cluster.view();
+        let leading = self.check(request.header.as_ref())?;
+        let view = leading.cluster.view();
         if !view.bootstrapped {
             return Ok(BatchScanRegionsResponse { header: self.not_bootstrapped(), ..Default::default() });
         }
@@ -136,15 +141,15 @@ impl PdService {
         &self,
         request: &RegionHeartbeatRequest,
     ) -> Result<Option<RegionHeartbeatResponse>, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         self.metrics.region_heartbeats.inc();
-        if !self.cluster.view().bootstrapped {
+        if !leading.cluster.view().bootstrapped {
             return Ok(Some(RegionHeartbeatResponse {
                 header: self.not_bootstrapped(),
                 ..Default::default()
             }));
         }
-        match self.cluster.region_heartbeat(request, self.clock.now_ms()) {
+        match leading.cluster.region_heartbeat(request, self.clock.now_ms()) {
             Err(text) => {
                 let header = self.error(ErrorType::Unknown, text);
                 Ok(Some(RegionHeartbeatResponse { header, ..Default::default() }))
@@ -153,14 +158,14 @@ impl PdService {
                 tracing::debug!(region = request.region.as_ref().map(|r| r.id), "stale region heartbeat");
                 Ok(None)
             }
-            Ok(Update::Statistics) => Ok(self.next_step(request)),
+            Ok(Update::Statistics) => Ok(self.next_step(&leading, request)),
             Ok(Update::Changed { .. }) => Ok(None),
         }
     }
 
-    fn next_step(&self, request: &RegionHeartbeatRequest) -> Option<RegionHeartbeatResponse> {
+    fn next_step(&self, leading: &Leading, request: &RegionHeartbeatRequest) -> Option<RegionHeartbeatResponse> {
         let region = request.region.as_ref()?;
-        let since_ms = self.cluster.view().regions.by_id(region.id)?.since_ms;
+        let since_ms = leading.cluster.view().regions.by_id(region.id)?.since_ms;
         if self.clock.now_ms().saturating_sub(since_ms) < KEYSPACE_SPLIT_AFTER_MS {
             return None;
         }
@@ -183,9 +188,9 @@ impl PdService {
         &self,
         request: AskBatchSplitRequest,
     ) -> Result<AskBatchSplitResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let refuse = |header| Ok(AskBatchSplitResponse { header, ids: vec![] });
-        if !self.cluster.view().bootstrapped {
+        if !leading.cluster.view().bootstrapped {
             return refuse(self.not_bootstrapped());
         }
         let Some(region) = request.region else {
@@ -195,13 +200,13 @@ impl PdService {
             let text = format!("split_count must be between 1 and {SPLIT_COUNT_MAX}");
             return refuse(self.error(ErrorType::InvalidValue, text));
         }
-        if self.is_older(&region) {
+        if is_older(&leading, &region) {
             let text = format!("region {} has a newer epoch: it was split or merged meanwhile", region.id);
             return refuse(self.error(ErrorType::Unknown, text));
         }
         let peers = region.peers.len() as u64;
         let count = u64::from(request.split_count) * (1 + peers);
-        let last = self.metrics.time_write(self.ids.allocate(count)).await?;
+        let last = self.metrics.time_write(leading.ids.allocate(count)).await?;
         let mut next = last + 1 - count..=last;
         let ids = (0..request.split_count)
             .map(|_| SplitId {
@@ -212,24 +217,24 @@ impl PdService {
         Ok(AskBatchSplitResponse { header: self.ok(), ids })
     }
 
-    fn is_older(&self, region: &Region) -> bool {
-        let epoch = region.region_epoch.unwrap_or_default();
-        let view = self.cluster.view();
-        view.regions.by_id(region.id).is_some_and(|known| epoch.version < known.epoch().version)
-    }
-
     /// Takes the regions of a finished split.
     pub async fn report_batch_split(
         &self,
         request: ReportBatchSplitRequest,
     ) -> Result<ReportBatchSplitResponse, Status> {
-        self.check(request.header.as_ref())?;
-        if !self.cluster.view().bootstrapped {
+        let leading = self.check(request.header.as_ref())?;
+        if !leading.cluster.view().bootstrapped {
             return Ok(ReportBatchSplitResponse { header: self.not_bootstrapped() });
         }
-        self.cluster.report_split(request.regions);
+        leading.cluster.report_split(request.regions);
         Ok(ReportBatchSplitResponse { header: self.ok() })
     }
+}
+
+fn is_older(leading: &Leading, region: &Region) -> bool {
+    let epoch = region.region_epoch.unwrap_or_default();
+    let view = leading.cluster.view();
+    view.regions.by_id(region.id).is_some_and(|known| epoch.version < known.epoch().version)
 }
 
 fn limit(limit: i32) -> usize {

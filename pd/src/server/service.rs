@@ -2,8 +2,12 @@
 //!
 //! Look-ups of regions are in `regions`, the etcd service is in `etcd_api`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
+use parking_lot::{Mutex, RwLock};
+use prost::Message as _;
 use rutile_proto::ids::Timestamp;
 use rutile_proto::keyspacepb::{KeyspaceMeta, KeyspaceState, LoadKeyspaceRequest, LoadKeyspaceResponse};
 use rutile_proto::pdpb::{
@@ -16,15 +20,16 @@ use rutile_proto::pdpb::{
     UpdateGcSafePointRequest, UpdateGcSafePointResponse, UpdateServiceGcSafePointRequest,
     UpdateServiceGcSafePointResponse, keyspace_scope,
 };
+use rutile_proto::pdpeerpb::Introduction;
+use tokio::sync::Notify;
 use tonic::Status;
 
+use super::leading::Leading;
 use crate::cluster::stores::StoreRefused;
 use crate::cluster::{Cluster, Refused};
 use crate::config::Config;
 use crate::error::Result as PdResult;
-use crate::gc_safe_point::SafePoints;
-use crate::id_alloc::IdAllocator;
-use crate::lease::Leases;
+use crate::members::{self, MemberRecord, Members, RECORD_PREFIX};
 use crate::metrics::Metrics;
 use crate::replicated::Replicated;
 use crate::tso::{Clock, Tso};
@@ -37,12 +42,20 @@ const NULL_KEYSPACE_ID: u32 = 0xFFFF_FFFF;
 /// Everything the placement driver answers.
 pub struct PdService {
     pub(super) config: Config,
+    pub(super) members: Members,
+    /// Unbound: for reads, and to begin a term.
     pub(super) store: Arc<Replicated>,
-    pub(super) cluster: Arc<Cluster>,
     pub(super) tso: Arc<Tso>,
-    pub(super) ids: IdAllocator,
-    pub(super) safe_points: SafePoints,
-    pub(super) leases: Arc<Leases>,
+    /// While this member leads.
+    pub(super) leading: RwLock<Option<Arc<Leading>>>,
+    /// What the other members said of themselves, by name.
+    pub(super) introductions: Mutex<HashMap<String, Introduction>>,
+    /// There is a new one among them.
+    pub(super) introduced: Notify,
+    /// 0 until it is known.
+    pub(super) cluster_id: AtomicU64,
+    /// To the other members' client ports.
+    pub(super) channels: super::forward::Channels,
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -71,10 +84,54 @@ impl PdService {
         &self.config
     }
 
+    /// What only the leader has; refused with the words that clients know while this member does not lead.
+    pub(super) fn leading(&self) -> Result<Arc<Leading>, Status> {
+        let leading = self.leading.read().clone().filter(|leading| leading.is_valid());
+        leading.ok_or_else(|| crate::error::Error::NotLeader.into())
+    }
+
+    pub(super) fn progress_interval(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.config.watch_progress_interval_ms)
+    }
+
     /// The cluster map.
+    pub fn cluster(&self) -> Result<Arc<Cluster>, Status> {
+        Ok(self.leading()?.cluster.clone())
+    }
+
+    /// What the replicated state knows of a member.
+    pub(super) fn member_record(&self, name: &str) -> Option<MemberRecord> {
+        let record = self.store.system_get(&[RECORD_PREFIX, name.as_bytes()].concat())?;
+        MemberRecord::decode(record).ok()
+    }
+
+    /// All members, by name.
     #[must_use]
-    pub fn cluster(&self) -> &Arc<Cluster> {
-        &self.cluster
+    pub fn all_members(&self) -> Vec<Member> {
+        let each = self.members.all().iter().map(|member| self.describe(member));
+        each.collect()
+    }
+
+    /// The member that leads, if it is known.
+    #[must_use]
+    pub fn leader_member(&self) -> Option<Member> {
+        let leader = self.members.by_raft_id(self.store.role().leader)?;
+        Some(self.describe(leader))
+    }
+
+    fn describe(&self, member: &members::Member) -> Member {
+        if *member == *self.members.me() {
+            return self.member();
+        }
+        let record = self.member_record(&member.name).unwrap_or_default();
+        Member {
+            name: member.name.clone(),
+            member_id: self.member_id_of(&member.name),
+            peer_urls: vec![member.peer_url.clone()],
+            client_urls: Some(record.client_url).into_iter().filter(|url| !url.is_empty()).collect(),
+            binary_version: record.version,
+            ..Default::default()
+        }
     }
 
     /// This member.
@@ -83,7 +140,7 @@ impl PdService {
         Member {
             name: self.config.name.clone(),
             member_id: self.member_id(),
-            peer_urls: vec![self.config.peer_url()],
+            peer_urls: vec![self.members.me().peer_url.clone()],
             client_urls: vec![self.config.client_url()],
             binary_version: format!("v{}", env!("CARGO_PKG_VERSION")),
             deploy_path: self.config.data_dir.display().to_string(),
@@ -93,13 +150,17 @@ impl PdService {
 
     /// Of the cluster's id and the member's name, so that it is the same after a restart.
     pub(super) fn member_id(&self) -> u64 {
-        let hash = crc32fast::hash(self.config.name.as_bytes());
+        self.member_id_of(&self.config.name)
+    }
+
+    pub(super) fn member_id_of(&self, name: &str) -> u64 {
+        let hash = crc32fast::hash(name.as_bytes());
         ((self.cluster_id() << 32) ^ u64::from(hash)).max(1) & (u64::MAX >> 1)
     }
 
     /// One answer of the timestamp stream.
     pub async fn tso(&self, request: TsoRequest) -> Result<TsoResponse, Status> {
-        self.check(request.header.as_ref())?;
+        self.check_cluster(request.header.as_ref())?;
         if !matches!(request.dc_location.as_str(), "" | "global") {
             return Err(Status::invalid_argument(format!("unknown dc-location {}", request.dc_location)));
         }
@@ -114,12 +175,12 @@ impl PdService {
 
     /// The members; asked first, so the request's cluster id does not matter.
     pub async fn get_members(&self, _request: GetMembersRequest) -> Result<GetMembersResponse, Status> {
-        let member = self.member();
+        let leader = self.leader_member();
         Ok(GetMembersResponse {
             header: self.ok(),
-            members: vec![member.clone()],
-            leader: Some(member.clone()),
-            etcd_leader: Some(member),
+            members: self.all_members(),
+            leader: leader.clone(),
+            etcd_leader: leader,
             tso_allocator_leaders: Default::default(),
         })
     }
@@ -138,13 +199,13 @@ impl PdService {
 
     /// Offers the first store and region.
     pub async fn bootstrap(&self, request: BootstrapRequest) -> Result<BootstrapResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let (Some(store), Some(region)) = (request.store, request.region) else {
             let header =
                 self.error(ErrorType::Unknown, "invalid bootstrap request: store and region must be set");
             return Ok(BootstrapResponse { header });
         };
-        let result = self.metrics.time_write(self.cluster.bootstrap(store, region)).await?;
+        let result = self.metrics.time_write(leading.cluster.bootstrap(store, region)).await?;
         Ok(BootstrapResponse { header: result.map_or_else(|refused| self.refusal(refused), |()| self.ok()) })
     }
 
@@ -169,22 +230,22 @@ impl PdService {
         &self,
         request: IsBootstrappedRequest,
     ) -> Result<IsBootstrappedResponse, Status> {
-        self.check(request.header.as_ref())?;
-        Ok(IsBootstrappedResponse { header: self.ok(), bootstrapped: self.cluster.view().bootstrapped })
+        let leading = self.check(request.header.as_ref())?;
+        Ok(IsBootstrappedResponse { header: self.ok(), bootstrapped: leading.cluster.view().bootstrapped })
     }
 
     /// New ids; the answer holds the largest.
     pub async fn alloc_id(&self, request: AllocIdRequest) -> Result<AllocIdResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let count = request.count.max(1);
-        let id = self.metrics.time_write(self.ids.allocate(u64::from(count))).await?;
+        let id = self.metrics.time_write(leading.ids.allocate(u64::from(count))).await?;
         Ok(AllocIdResponse { header: self.ok(), id, count })
     }
 
     /// A store by its id.
     pub async fn get_store(&self, request: GetStoreRequest) -> Result<GetStoreResponse, Status> {
-        self.check(request.header.as_ref())?;
-        let view = self.cluster.view();
+        let leading = self.check(request.header.as_ref())?;
+        let view = leading.cluster.view();
         if !view.bootstrapped {
             return Ok(GetStoreResponse { header: self.not_bootstrapped(), ..Default::default() });
         }
@@ -201,20 +262,20 @@ impl PdService {
 
     /// Registers or updates a store.
     pub async fn put_store(&self, request: PutStoreRequest) -> Result<PutStoreResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let Some(store) = request.store else {
             return Ok(PutStoreResponse {
                 header: self.error(ErrorType::Unknown, "invalid put store request"),
             });
         };
-        let result = self.metrics.time_write(self.cluster.put_store(store)).await?;
+        let result = self.metrics.time_write(leading.cluster.put_store(store)).await?;
         Ok(PutStoreResponse { header: result.map_or_else(|refused| self.refusal(refused), |()| self.ok()) })
     }
 
     /// All stores.
     pub async fn get_all_stores(&self, request: GetAllStoresRequest) -> Result<GetAllStoresResponse, Status> {
-        self.check(request.header.as_ref())?;
-        let view = self.cluster.view();
+        let leading = self.check(request.header.as_ref())?;
+        let view = leading.cluster.view();
         if !view.bootstrapped {
             return Ok(GetAllStoresResponse { header: self.not_bootstrapped(), stores: vec![] });
         }
@@ -230,9 +291,9 @@ impl PdService {
         &self,
         request: StoreHeartbeatRequest,
     ) -> Result<StoreHeartbeatResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         self.metrics.store_heartbeats.inc();
-        if !self.cluster.view().bootstrapped {
+        if !leading.cluster.view().bootstrapped {
             return Ok(StoreHeartbeatResponse { header: self.not_bootstrapped() });
         }
         let Some(stats) = request.stats else {
@@ -240,10 +301,10 @@ impl PdService {
             return Ok(StoreHeartbeatResponse { header });
         };
         let store_id = stats.store_id;
-        let tombstone = self.cluster.view().stores.get(store_id).is_some_and(|info| info.is_tombstone());
+        let tombstone = leading.cluster.view().stores.get(store_id).is_some_and(|info| info.is_tombstone());
         let header = if tombstone {
             self.error(ErrorType::StoreTombstone, format!("store {store_id} is tombstone"))
-        } else if self.cluster.store_heartbeat(stats, self.clock.now_ms()) {
+        } else if leading.cluster.store_heartbeat(stats, self.clock.now_ms()) {
             self.ok()
         } else {
             self.error(ErrorType::Unknown, format!("invalid store ID {store_id}, not found"))
@@ -256,8 +317,8 @@ impl PdService {
         &self,
         request: GetGcSafePointRequest,
     ) -> Result<GetGcSafePointResponse, Status> {
-        self.check(request.header.as_ref())?;
-        Ok(GetGcSafePointResponse { header: self.ok(), safe_point: self.safe_points.gc() })
+        let leading = self.check(request.header.as_ref())?;
+        Ok(GetGcSafePointResponse { header: self.ok(), safe_point: leading.safe_points.gc() })
     }
 
     /// Raises the GC safe point; it never goes back.
@@ -265,8 +326,8 @@ impl PdService {
         &self,
         request: UpdateGcSafePointRequest,
     ) -> Result<UpdateGcSafePointResponse, Status> {
-        self.check(request.header.as_ref())?;
-        let new_safe_point = self.safe_points.update_gc(request.safe_point).await?;
+        let leading = self.check(request.header.as_ref())?;
+        let new_safe_point = leading.safe_points.update_gc(request.safe_point).await?;
         Ok(UpdateGcSafePointResponse { header: self.ok(), new_safe_point })
     }
 
@@ -275,9 +336,9 @@ impl PdService {
         &self,
         request: UpdateServiceGcSafePointRequest,
     ) -> Result<UpdateServiceGcSafePointResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let now_s = self.now_s();
-        let points = &self.safe_points;
+        let points = &leading.safe_points;
         let smallest =
             points.update_service(request.service_id, request.ttl, request.safe_point, now_s).await?;
         Ok(UpdateServiceGcSafePointResponse {
@@ -290,13 +351,13 @@ impl PdService {
 
     /// Both safe points.
     pub async fn get_gc_state(&self, request: GetGcStateRequest) -> Result<GetGcStateResponse, Status> {
-        self.check(request.header.as_ref())?;
+        let leading = self.check(request.header.as_ref())?;
         let scope = request.keyspace_scope.unwrap_or_else(null_keyspace);
         let gc_state = GcState {
             keyspace_scope: Some(scope),
             is_keyspace_level_gc: false,
-            txn_safe_point: self.safe_points.txn(),
-            gc_safe_point: self.safe_points.gc(),
+            txn_safe_point: leading.safe_points.txn(),
+            gc_safe_point: leading.safe_points.gc(),
         };
         Ok(GetGcStateResponse { header: self.ok(), gc_state: Some(gc_state) })
     }
@@ -306,8 +367,8 @@ impl PdService {
         &self,
         request: AdvanceTxnSafePointRequest,
     ) -> Result<AdvanceTxnSafePointResponse, Status> {
-        self.check(request.header.as_ref())?;
-        match self.safe_points.advance_txn(request.target, self.now_s()).await {
+        let leading = self.check(request.header.as_ref())?;
+        match leading.safe_points.advance_txn(request.target, self.now_s()).await {
             Ok(advanced) => Ok(AdvanceTxnSafePointResponse {
                 header: self.ok(),
                 old_txn_safe_point: advanced.old,

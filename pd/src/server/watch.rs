@@ -13,10 +13,11 @@ use rutile_proto::mvccpb::{Event, event};
 use tonic::Status;
 
 use super::PdService;
+use crate::replicated::Role;
 
 /// Watches on one stream.
 const WATCHES_MAX: usize = 4096;
-/// Events in one answer.
+/// Events in one answer, unless a revision has more.
 const EVENTS_MAX: usize = 1024;
 
 struct Watcher {
@@ -26,17 +27,24 @@ struct Watcher {
     no_put: bool,
     no_delete: bool,
     next_revision: i64,
+    progress_notify: bool,
+    fragment: bool,
+    /// Nothing was told since the last time progress was told.
+    quiet: bool,
 }
 
 impl Watcher {
     fn new(request: &WatchCreateRequest, revision: i64) -> Self {
         let filters = |wanted: watch_create_request::FilterType| request.filters.contains(&(wanted as i32));
         Watcher {
-            key: request.key.clone(),
+            key: if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() },
             range_end: request.range_end.clone(),
             prev_kv: request.prev_kv,
             no_put: filters(watch_create_request::FilterType::Noput),
             no_delete: filters(watch_create_request::FilterType::Nodelete),
+            progress_notify: request.progress_notify,
+            fragment: request.fragment,
+            quiet: true,
             next_revision: if request.start_revision > 0 { request.start_revision } else { revision + 1 },
         }
     }
@@ -103,6 +111,20 @@ impl Watches {
         WatchResponse { created: true, ..self.response(id) }
     }
 
+    /// Tells watches that asked for it, and were told nothing else meanwhile, how far they are.
+    fn progress(&mut self) -> Vec<WatchResponse> {
+        let mut responses = Vec::new();
+        let revision = self.service.store.read().revision();
+        for (id, watcher) in &mut self.by_id {
+            if watcher.progress_notify && watcher.quiet && watcher.next_revision > revision {
+                let header = Some(self.service.etcd_header_at(revision));
+                responses.push(WatchResponse { header, watch_id: *id, ..Default::default() });
+            }
+            watcher.quiet = true;
+        }
+        responses
+    }
+
     /// What happened since each watch was told last.
     fn poll(&mut self) -> Vec<WatchResponse> {
         let mut responses = Vec::new();
@@ -124,11 +146,14 @@ impl Watches {
                 .filter(|event| watcher.wants(event))
                 .map(|event| if watcher.prev_kv { event } else { Event { prev_kv: None, ..event } })
                 .collect();
-            for chunk in wanted.chunks(EVENTS_MAX) {
+            watcher.quiet &= wanted.is_empty();
+            let parts = cut(wanted, watcher.fragment);
+            for (at, events) in (1..).zip(&parts) {
                 responses.push(WatchResponse {
                     header: Some(self.service.etcd_header_at(revision)),
                     watch_id: *id,
-                    events: chunk.to_vec(),
+                    fragment: watcher.fragment && at < parts.len(),
+                    events: events.clone(),
                     ..Default::default()
                 });
             }
@@ -148,6 +173,25 @@ impl Watches {
     }
 }
 
+/// Parts of bounded length. Only a client that puts fragments together gets a revision in several parts.
+fn cut(events: Vec<Event>, anywhere: bool) -> Vec<Vec<Event>> {
+    let revision = |event: &Event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
+    let mut parts: Vec<Vec<Event>> = Vec::new();
+    for event in events {
+        match parts.last_mut() {
+            Some(part) if part.len() < EVENTS_MAX => part.push(event),
+            Some(part) if !anywhere && part.last().map(revision) == Some(revision(&event)) => part.push(event),
+            _ => parts.push(vec![event]),
+        }
+    }
+    parts
+}
+
+/// Until this member does not lead in `term` any more.
+async fn until_over(roles: &mut tokio::sync::watch::Receiver<Role>, term: u64) {
+    drop(roles.wait_for(|role| !role.leading || role.term != term).await);
+}
+
 /// Answers a stream of watch requests until the client ends it.
 pub fn run(
     service: Arc<PdService>,
@@ -155,6 +199,17 @@ pub fn run(
 ) -> impl Stream<Item = Result<WatchResponse, Status>> + Send + 'static {
     async_stream::stream! {
         let mut revisions = service.store.revisions();
+        let mut roles = service.store.roles();
+        let term = match service.leading() {
+            Ok(leading) => leading.store.bound_term(),
+            Err(status) => {
+                yield Err(status);
+                return;
+            }
+        };
+        let mut progress = tokio::time::interval(service.progress_interval());
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        progress.reset();
         let mut watches = Watches { service, by_id: HashMap::new(), next_id: 1 };
         let mut requests = Box::pin(requests);
         loop {
@@ -167,6 +222,11 @@ pub fn run(
                     }
                     Some(Err(_)) | None => break, // the client is gone
                 },
+                () = until_over(&mut roles, term) => {
+                    yield Err(crate::error::Error::NotLeader.into());
+                    return;
+                }
+                _ = progress.tick() => watches.progress(),
                 changed = revisions.changed() => {
                     if changed.is_err() {
                         break;
