@@ -4,7 +4,7 @@ set -euo pipefail
 venv="${RUTILE_VENV:-$HOME/.cache/rutile/venv}"
 sudo=""; [ "$(id -u)" = 0 ] || sudo=sudo
 
-packages=(build-essential clang libclang-dev pkg-config python3-venv mariadb-client sysbench default-jdk-headless maven)
+packages=(build-essential clang libclang-dev pkg-config python3-venv mariadb-client sysbench default-jdk-headless maven etcd-client)
 [ "${1:-}" = bench ] && packages+=(mariadb-server)
 missing=()
 for p in "${packages[@]}"; do

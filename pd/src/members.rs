@@ -69,7 +69,10 @@ impl Members {
                 return fail(format!("initial-cluster must read name=http://host:port,…, not \"{part}\""));
             };
             let url = url.trim_end_matches('/');
-            if url.strip_prefix("http://").is_none_or(|address| !address.contains(':') || address.contains('/')) {
+            if url
+                .strip_prefix("http://")
+                .is_none_or(|address| !address.contains(':') || address.contains('/'))
+            {
                 return fail(format!("initial-cluster: \"{url}\" is not http://host:port"));
             }
             if all.iter().any(|m: &Member| m.name == name || m.peer_url == url) {
@@ -106,7 +109,9 @@ impl Members {
         let identity: Identity = toml::from_str(&text).map_err(|e| corrupt(e.message().into()))?;
         let refuse = |was: &str, is: &str| {
             let dir = dir.display();
-            Err(Error::Config(format!("data directory {dir} was made for {was}, but the configuration says {is}")))
+            Err(Error::Config(format!(
+                "data directory {dir} was made for {was}, but the configuration says {is}"
+            )))
         };
         if identity.name != self.me().name && self.is_group() {
             return refuse(&format!("member {}", identity.name), &format!("member {}", self.me().name));
@@ -129,8 +134,11 @@ impl Members {
             )));
         }
         self.incarnation = rand::random::<u64>().max(1);
-        let identity =
-            Identity { name: self.me().name.clone(), members, incarnation: format!("{:016x}", self.incarnation) };
+        let identity = Identity {
+            name: self.me().name.clone(),
+            members,
+            incarnation: format!("{:016x}", self.incarnation),
+        };
         let text = toml::to_string(&identity).map_err(|e| Error::Config(e.to_string()))?;
         let temporary = path.with_extension("tmp");
         std::fs::write(&temporary, text)
@@ -265,7 +273,10 @@ mod tests {
         assert_eq!(members.check(&good, 7, Some(&known)), Ok(()));
         assert_eq!(members.check(&good, 0, None), Ok(()));
         let refused = |other: Introduction| members.check(&other, 7, Some(&known)).unwrap_err();
-        assert!(refused(Introduction { members: "b=http://x:1".into(), ..good.clone() }).contains("initial-cluster"));
+        assert!(
+            refused(Introduction { members: "b=http://x:1".into(), ..good.clone() })
+                .contains("initial-cluster")
+        );
         assert!(refused(Introduction { cluster_id: 8, ..good.clone() }).contains("cluster 8"));
         assert!(refused(Introduction { incarnation: 2, ..good.clone() }).contains("lost its directory"));
         assert!(refused(Introduction { name: "a".into(), ..good }).contains("one name"));

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Counters and gauges, in a registry of their own so that several servers fit one process.
 pub struct Metrics {
@@ -23,6 +23,14 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Time from a change to its acknowledgement.
     pub write_seconds: Histogram,
+    /// Time of one look at the cluster by all schedulers.
+    pub schedule_seconds: Histogram,
+    /// Operators by reason and by how they stand; set when metrics are asked for.
+    pub operators: IntGaugeVec,
+    /// Stores by state; set when metrics are asked for.
+    pub store_states: IntGaugeVec,
+    /// Numbers of the raft group by name; set when metrics are asked for.
+    pub raft: IntGaugeVec,
 }
 
 impl Metrics {
@@ -44,6 +52,19 @@ impl Metrics {
                 .buckets(prometheus::exponential_buckets(0.0001, 2.0, 14)?),
         )?;
         registry.register(Box::new(write_seconds.clone()))?;
+        let schedule_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "rutile_pd_schedule_duration_seconds",
+                "One look at the cluster by all schedulers",
+            )
+            .buckets(prometheus::exponential_buckets(0.0001, 4.0, 8)?),
+        )?;
+        registry.register(Box::new(schedule_seconds.clone()))?;
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok(gauges)
+        };
         Ok(Metrics {
             timestamps: counter("rutile_pd_timestamps_total", "Timestamps given out")?,
             tso_requests: counter("rutile_pd_tso_requests_total", "Requests for timestamps")?,
@@ -53,6 +74,10 @@ impl Metrics {
             stores: gauge("rutile_pd_stores", "Stores known")?,
             connections: gauge("rutile_pd_connections", "Open client connections")?,
             write_seconds,
+            schedule_seconds,
+            operators: gauges("rutile_pd_operators", "Operators by reason and event", &["reason", "event"])?,
+            store_states: gauges("rutile_pd_store_states", "Stores by state", &["state"])?,
+            raft: gauges("rutile_pd_raft", "Numbers of the raft group of the members", &["name"])?,
             registry,
         })
     }

@@ -219,7 +219,8 @@ async fn a_member_that_was_away_gets_a_snapshot() {
     group.start_member(away);
     let leader = group.leader().await;
     assert!(group.put(leader, "after", "x").await);
-    wait_until("both have it", || group.get(away, "after").is_some() && group.get(away, "k0").is_some()).await;
+    wait_until("both have it", || group.get(away, "after").is_some() && group.get(away, "k0").is_some())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

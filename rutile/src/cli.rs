@@ -163,13 +163,19 @@ pub struct CtlArgs {
     pub command: CtlCommand,
 }
 
-/// What can be shown.
+/// What can be shown and changed.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CtlCommand {
     /// The placement driver's members.
     Members,
-    /// The stores.
+    /// All stores: capacity, leaders, regions, state.
     Stores,
+    /// One store.
+    Store {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// All regions, in key order.
     Regions {
         /// At most so many; 0 = all.
@@ -182,6 +188,18 @@ pub enum CtlCommand {
         #[command(subcommand)]
         by: RegionBy,
     },
+    /// What is being done to regions.
+    Operators {
+        /// What to do with them; shows them when left out.
+        #[command(subcommand)]
+        command: Option<OperatorCommand>,
+    },
+    /// The schedulers.
+    Scheduler {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SchedulerCommand,
+    },
     /// All versions and the lock of a key: text, or hexadecimal after 0x.
     Mvcc {
         /// The key as clients give it.
@@ -190,7 +208,148 @@ pub enum CtlCommand {
     /// A fresh timestamp.
     Tso,
     /// The placement driver's configuration.
-    Config,
+    Config {
+        /// What to do with it; shows it when left out.
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
+}
+
+/// What can be done with a store.
+#[derive(Debug, Clone, Subcommand)]
+pub enum StoreCommand {
+    /// Shows it.
+    Show {
+        /// The store's id.
+        id: u64,
+    },
+    /// Moves everything off it; then it is gone for good.
+    Decommission {
+        /// The store's id.
+        id: u64,
+        /// Shows the progress until it is empty.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Shows what it still holds.
+    Progress {
+        /// The store's id.
+        id: u64,
+    },
+    /// Lets a store stay that was to be decommissioned.
+    Keep {
+        /// The store's id.
+        id: u64,
+    },
+}
+
+/// What can be done with operators.
+#[derive(Debug, Clone, Subcommand)]
+pub enum OperatorCommand {
+    /// Shows those under way, or the newest one of a region.
+    Show {
+        /// The region's id.
+        region: Option<u64>,
+    },
+    /// Shows those that ended.
+    History,
+    /// Starts one.
+    Add {
+        /// Which.
+        #[command(subcommand)]
+        operator: NewOperator,
+    },
+    /// Ends the one of a region.
+    Cancel {
+        /// The region's id.
+        region: u64,
+    },
+}
+
+/// Operators that can be started by hand.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NewOperator {
+    /// Lets a peer take the lead.
+    TransferLeader {
+        /// The region's id.
+        region: u64,
+        /// The store of the peer.
+        store: u64,
+    },
+    /// Adds a peer.
+    AddPeer {
+        /// The region's id.
+        region: u64,
+        /// The store of the new peer.
+        store: u64,
+    },
+    /// Removes a peer.
+    RemovePeer {
+        /// The region's id.
+        region: u64,
+        /// The store of the peer.
+        store: u64,
+    },
+    /// Moves a peer.
+    TransferPeer {
+        /// The region's id.
+        region: u64,
+        /// The store of the peer.
+        from: u64,
+        /// The store of the new peer.
+        to: u64,
+    },
+    /// Cuts a region in two or more.
+    Split {
+        /// The region's id.
+        region: u64,
+        /// Keys as clients give them in transactions: text, or hexadecimal after 0x. The store chooses when left out.
+        keys: Vec<String>,
+    },
+    /// Makes a region part of its neighbour.
+    Merge {
+        /// The region's id.
+        region: u64,
+        /// The neighbour's id.
+        target: u64,
+    },
+    /// Spreads regions over the stores.
+    Scatter {
+        /// The regions' ids.
+        #[arg(required = true)]
+        regions: Vec<u64>,
+    },
+}
+
+/// What can be done with schedulers.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SchedulerCommand {
+    /// Shows which are on.
+    List,
+    /// Switches one on.
+    On {
+        /// Its name.
+        name: String,
+    },
+    /// Switches one off.
+    Off {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What can be done with the configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Shows it.
+    Show,
+    /// Changes one setting of the schedulers.
+    Set {
+        /// Its name, such as max-replicas.
+        name: String,
+        /// Its value; lists are separated by commas.
+        value: String,
+    },
 }
 
 /// How a region is looked up.
@@ -208,7 +367,7 @@ pub enum RegionBy {
     },
     /// The regions that hold a table.
     Table {
-        /// The table's id, as in information_schema.
-        id: i64,
+        /// The table's id, or database.table.
+        table: String,
     },
 }

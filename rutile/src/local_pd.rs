@@ -120,21 +120,17 @@ impl PdClient for LocalPd {
         &self,
         heartbeats: mpsc::Receiver<pdpb::RegionHeartbeatRequest>,
     ) -> Result<BoxStream<'static, Result<pdpb::RegionHeartbeatResponse>>> {
-        let (service, header) = (self.0.clone(), self.header());
-        let answers = stream::unfold(heartbeats, move |mut heartbeats| {
-            let (service, header) = (service.clone(), header.clone());
-            async move {
-                loop {
-                    let mut heartbeat = heartbeats.recv().await?;
-                    heartbeat.header = header.clone();
-                    let answer = service.region_heartbeat(&heartbeat).map_err(failed).transpose();
-                    if let Some(answer) = answer {
-                        return Some((answer, heartbeats));
-                    }
-                }
-            }
+        let header = self.header();
+        let requests = stream::unfold(heartbeats, |mut heartbeats| async move {
+            let heartbeat = heartbeats.recv().await?;
+            Some((heartbeat, heartbeats))
         });
-        Ok(answers.boxed())
+        let requests = requests.map(move |mut heartbeat| {
+            heartbeat.header = header.clone();
+            Ok(heartbeat)
+        });
+        let answers = self.0.clone().region_heartbeats(requests);
+        Ok(answers.map(|answer| answer.map_err(failed)).boxed())
     }
 
     async fn ask_batch_split(&self, region: metapb::Region, count: u32) -> Result<Vec<pdpb::SplitId>> {

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use rutile_proto::ids::{ClusterId, StoreId, Timestamp};
 use rutile_proto::pdpb::pd_client::PdClient;
@@ -22,7 +24,11 @@ use crate::error::{Error, Result, TransportError};
 use crate::transport::{PdRequest, PdResponse, StoreRequest, StoreResponse, Transport};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const PD_TIMEOUT: Duration = Duration::from_secs(5);
+const PD_TIMEOUT: Duration = Duration::from_secs(2);
+/// A new cluster elects its first leader within it.
+const ELECTION_MAX: Duration = Duration::from_secs(10);
+/// Within it a member says who leads.
+const PD_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 const STORE_TIMEOUT: Duration = Duration::from_secs(60);
 const MESSAGE_SIZE_BYTES_MAX: usize = 1 << 30;
 const TSO_QUEUE_MAX: usize = 1024;
@@ -47,28 +53,36 @@ pub struct GrpcTransport {
 impl GrpcTransport {
     /// Connects to the first placement driver of `endpoints` (`host:port`, scheme optional) that answers.
     pub async fn connect(endpoints: &[String]) -> Result<Arc<Self>> {
+        let deadline = tokio::time::Instant::now() + ELECTION_MAX;
         let mut last = "no address given".to_owned();
-        for endpoint in endpoints {
-            match members_of(endpoint).await {
-                Ok(members) => {
-                    let id = members.header.as_ref().map_or(0, |h| h.cluster_id);
-                    let Some(cluster_id) = ClusterId::new(id) else {
-                        last = format!("{endpoint} answered without a cluster id");
+        loop {
+            let mut electing = false;
+            for endpoint in endpoints {
+                let id = match members_of(endpoint).await {
+                    Ok(members) => members.header.as_ref().map_or(0, |h| h.cluster_id),
+                    Err(error) => {
+                        last = format!("{endpoint}: {}", error.message);
                         continue;
-                    };
-                    let transport = GrpcTransport {
+                    }
+                };
+                if let Some(cluster_id) = ClusterId::new(id) {
+                    return Ok(Arc::new(GrpcTransport {
                         cluster_id,
                         endpoints: Mutex::new(endpoints.to_vec()),
                         leader: tokio::sync::Mutex::new(None),
                         stores: DashMap::new(),
                         tso: Mutex::new(None),
-                    };
-                    return Ok(Arc::new(transport));
+                    }));
                 }
-                Err(error) => last = format!("{endpoint}: {}", error.message),
+                electing = true;
+                last = format!("{endpoint} answered without a cluster id");
             }
+            // A new cluster has no id until its first leader is elected.
+            if !electing || tokio::time::Instant::now() > deadline {
+                return Err(Error::Pd(format!("cannot reach any of {}: {last}", endpoints.join(", "))));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        Err(Error::Pd(format!("cannot reach any of {}: {last}", endpoints.join(", "))))
     }
 
     /// A client of the leader, looked for if not known.
@@ -77,34 +91,56 @@ impl GrpcTransport {
         if let Some(client) = leader.as_ref() {
             return Ok(client.clone());
         }
+        let client = self.find_leader().await?;
+        *leader = Some(client.clone());
+        Ok(client)
+    }
+
+    /// Asks all members at once who leads, so that one that does not answer costs nothing, and takes the first that is
+    /// named and says so itself.
+    async fn find_leader(&self) -> Result<PdClient<Channel>, TransportError> {
         let endpoints = self.endpoints.lock().clone();
         let mut last = TransportError::not_sent("no placement driver");
-        for endpoint in endpoints {
-            match self.leader_through(&endpoint).await {
-                Ok(client) => {
-                    *leader = Some(client.clone());
-                    return Ok(client);
+        let mut answers: FuturesUnordered<_> = endpoints.iter().map(|e| members_of(e)).collect();
+        let mut asked: Vec<String> = Vec::new();
+        while let Some(answer) = answers.next().await {
+            let members = match answer {
+                Ok(members) => members,
+                Err(error) => {
+                    last = error;
+                    continue;
                 }
+            };
+            if members.header.as_ref().map(|h| h.cluster_id) != Some(self.cluster_id.get()) {
+                last = TransportError::not_sent("the placement driver belongs to another cluster");
+                continue;
+            }
+            self.learn_endpoints(&members);
+            let Some(url) = members.leader.and_then(|leader| leader.client_urls.into_iter().next()) else {
+                last = TransportError::not_sent("the placement driver has no leader");
+                continue;
+            };
+            if asked.contains(&url) {
+                continue;
+            }
+            match leader_at(&url).await {
+                Ok(client) => return Ok(client),
                 Err(error) => last = error,
             }
+            asked.push(url);
         }
         Err(last)
     }
 
-    /// Asks the member at `endpoint` who leads, and connects there.
-    async fn leader_through(&self, endpoint: &str) -> Result<PdClient<Channel>, TransportError> {
-        let members = members_of(endpoint).await?;
-        if members.header.as_ref().map(|h| h.cluster_id) != Some(self.cluster_id.get()) {
-            return Err(TransportError::not_sent(format!("{endpoint} belongs to another cluster")));
+    /// Adds members that were not known; those that were given stay, for they were reachable once.
+    fn learn_endpoints(&self, members: &pdpb::GetMembersResponse) {
+        let mut endpoints = self.endpoints.lock();
+        for url in members.members.iter().flat_map(|member| &member.client_urls) {
+            let bare = |text: &str| text.trim_start_matches("http://").to_owned();
+            if !endpoints.iter().any(|known| bare(known) == bare(url)) {
+                endpoints.push(url.clone());
+            }
         }
-        let urls = |m: &pdpb::Member| m.client_urls.clone();
-        let known: Vec<String> = members.members.iter().flat_map(urls).collect();
-        let leader = members.leader.iter().flat_map(urls).next();
-        if !known.is_empty() {
-            *self.endpoints.lock() = known;
-        }
-        let url = leader.ok_or_else(|| TransportError::not_sent("the placement driver has no leader"))?;
-        Ok(PdClient::new(channel(&url, PD_TIMEOUT).await?))
     }
 
     async fn forget_leader(&self) {
@@ -177,9 +213,33 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 async fn members_of(endpoint: &str) -> Result<pdpb::GetMembersResponse, TransportError> {
-    let mut client = PdClient::new(channel(endpoint, PD_TIMEOUT).await?);
-    let answer = client.get_members(pdpb::GetMembersRequest::default()).await.map_err(not_executed)?;
-    Ok(answer.into_inner())
+    let mut client = PdClient::new(pd_channel(endpoint).await?);
+    ask_members(&mut client, endpoint).await
+}
+
+/// A connection to a member that says it leads.
+async fn leader_at(url: &str) -> Result<PdClient<Channel>, TransportError> {
+    let mut client = PdClient::new(pd_channel(url).await?);
+    let members = ask_members(&mut client, url).await?;
+    let leads = members.leader.is_some_and(|leader| leader.client_urls.iter().any(|known| known == url));
+    if leads { Ok(client) } else { Err(TransportError::not_sent(format!("{url} does not lead any more"))) }
+}
+
+async fn ask_members(
+    client: &mut PdClient<Channel>,
+    endpoint: &str,
+) -> Result<pdpb::GetMembersResponse, TransportError> {
+    let asked = client.get_members(pdpb::GetMembersRequest::default());
+    match tokio::time::timeout(PD_PROBE_TIMEOUT, asked).await {
+        Ok(answer) => Ok(answer.map_err(not_executed)?.into_inner()),
+        Err(_) => Err(TransportError::not_sent(format!("{endpoint} does not answer"))),
+    }
+}
+
+/// To a placement driver: given up sooner, for another member may answer.
+async fn pd_channel(address: &str) -> Result<Channel, TransportError> {
+    let connected = tokio::time::timeout(PD_PROBE_TIMEOUT, channel(address, PD_TIMEOUT)).await;
+    connected.unwrap_or_else(|_| Err(TransportError::not_sent(format!("{address} does not answer"))))
 }
 
 fn not_executed(status: Status) -> TransportError {

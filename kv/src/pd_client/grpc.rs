@@ -1,10 +1,12 @@
 //! The placement driver over gRPC.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::future::ready;
+use futures::stream::{self, BoxStream, FuturesUnordered};
 use parking_lot::Mutex;
 use rutile_proto::ids::{ClusterId, Timestamp};
 use rutile_proto::pdpb::pd_client::PdClient as Stub;
@@ -15,15 +17,16 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{Error, PdClient, Result};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-const ATTEMPTS_MAX: usize = 10;
+/// Within it a member says who leads.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+const ATTEMPTS_MAX: usize = 20;
 const BACKOFF: Duration = Duration::from_millis(200);
 
 /// Finds the leader among some endpoints and follows it.
 pub struct GrpcPdClient {
-    endpoints: Vec<String>,
-    leader: Mutex<Option<(ClusterId, Stub<Channel>)>>,
+    endpoints: Mutex<Vec<String>>,
+    leader: Arc<Mutex<Option<(ClusterId, Stub<Channel>)>>>,
 }
 
 impl GrpcPdClient {
@@ -31,13 +34,19 @@ impl GrpcPdClient {
     #[must_use]
     pub fn new(endpoints: Vec<String>) -> Self {
         let with_scheme = |e: String| if e.contains("://") { e } else { format!("http://{e}") };
-        Self { endpoints: endpoints.into_iter().map(with_scheme).collect(), leader: Mutex::new(None) }
+        let endpoints = endpoints.into_iter().map(with_scheme).collect();
+        Self { endpoints: Mutex::new(endpoints), leader: Arc::default() }
     }
 
     async fn dial(url: &str) -> Result<Stub<Channel>> {
         let endpoint =
             Endpoint::from_shared(url.to_owned()).map_err(|e| Error::Refused(format!("{url}: {e}")))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        // A stream of heartbeats to a member that is gone is given up soon.
+        let endpoint = endpoint
+            .connect_timeout(PROBE_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(2))
+            .keep_alive_timeout(Duration::from_secs(2));
         let channel = endpoint.connect().await.map_err(|e| Error::Unavailable(format!("{url}: {e}")))?;
         Ok(Stub::new(channel).max_decoding_message_size(64 << 20))
     }
@@ -47,9 +56,20 @@ impl GrpcPdClient {
         if let Some(leader) = self.leader.lock().clone() {
             return Ok(leader);
         }
+        let endpoints = self.endpoints.lock().clone();
         let mut last = Error::Unavailable("no endpoint given".to_owned());
-        for endpoint in &self.endpoints {
-            match Self::leader_by(endpoint).await {
+        // All are asked at once: one that does not answer costs nothing.
+        let mut answers: FuturesUnordered<_> = endpoints.iter().map(|e| Self::members_of(e)).collect();
+        while let Some(answer) = answers.next().await {
+            let (members, _) = match answer {
+                Ok(answer) => answer,
+                Err(e) => {
+                    last = e;
+                    continue;
+                }
+            };
+            self.learn_endpoints(&members);
+            match Self::leader_of(members).await {
                 Ok(leader) => {
                     *self.leader.lock() = Some(leader.clone());
                     return Ok(leader);
@@ -60,17 +80,34 @@ impl GrpcPdClient {
         Err(last)
     }
 
-    async fn leader_by(endpoint: &str) -> Result<(ClusterId, Stub<Channel>)> {
-        let mut stub = Self::dial(endpoint).await?;
-        let members =
-            stub.get_members(pdpb::GetMembersRequest::default()).await.map_err(unavailable)?.into_inner();
+    async fn members_of(url: &str) -> Result<(pdpb::GetMembersResponse, Stub<Channel>)> {
+        let asked = async {
+            let mut stub = Self::dial(url).await?;
+            let members = stub.get_members(pdpb::GetMembersRequest::default()).await.map_err(unavailable)?;
+            Ok((members.into_inner(), stub))
+        };
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, asked).await;
+        answer.unwrap_or_else(|_| Err(Error::Unavailable(format!("{url} does not answer"))))
+    }
+
+    /// A connection to the member that is named as the leader, if it says so itself.
+    async fn leader_of(members: pdpb::GetMembersResponse) -> Result<(ClusterId, Stub<Channel>)> {
+        let no_leader = || Error::Unavailable("the placement driver has no leader".to_owned());
+        let url = members.leader.and_then(|m| m.client_urls.into_iter().next()).ok_or_else(no_leader)?;
+        let (members, stub) = Self::members_of(&url).await?;
         let cluster_id = members.header.and_then(|h| ClusterId::new(h.cluster_id));
-        let cluster_id = cluster_id.ok_or_else(|| Error::Refused(format!("{endpoint}: no cluster id")))?;
-        let leader = members.leader.and_then(|m| m.client_urls.into_iter().next());
-        match leader {
-            Some(url) if url.trim_end_matches('/') != endpoint => Ok((cluster_id, Self::dial(&url).await?)),
-            Some(_) => Ok((cluster_id, stub)),
-            None => Err(Error::Unavailable(format!("{endpoint}: no leader"))),
+        let cluster_id = cluster_id.ok_or_else(|| Error::Unavailable(format!("{url}: no cluster id yet")))?;
+        let leads = members.leader.is_some_and(|m| m.client_urls.contains(&url));
+        if leads { Ok((cluster_id, stub)) } else { Err(no_leader()) }
+    }
+
+    /// Adds members that were not known; those that were given stay.
+    fn learn_endpoints(&self, members: &pdpb::GetMembersResponse) {
+        let mut endpoints = self.endpoints.lock();
+        for url in members.members.iter().flat_map(|member| &member.client_urls) {
+            if !endpoints.contains(url) {
+                endpoints.push(url.clone());
+            }
         }
     }
 
@@ -270,7 +307,16 @@ impl PdClient for GrpcPdClient {
             request
         });
         match stub.region_heartbeat(requests).await {
-            Ok(answers) => Ok(answers.into_inner().map(|a| a.map_err(unavailable)).boxed()),
+            Ok(answers) => {
+                // When the stream ends, the next one goes to the leader of then.
+                let (failed, ended) = (Arc::clone(&self.leader), Arc::clone(&self.leader));
+                let forget = move |status| {
+                    *failed.lock() = None;
+                    unavailable(status)
+                };
+                let end = stream::once(async move { *ended.lock() = None }).filter_map(|()| ready(None));
+                Ok(answers.into_inner().map(move |answer| answer.map_err(&forget)).chain(end).boxed())
+            }
             Err(status) => {
                 self.forget_leader();
                 Err(unavailable(status))

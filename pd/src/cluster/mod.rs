@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prost::Message as _;
-use rutile_proto::metapb::{self, Peer, Region, Store};
+use rutile_proto::metapb::{self, NodeState, Peer, Region, Store, StoreState};
 use rutile_proto::pdpb::{self, RegionHeartbeatRequest, StoreStats};
 use tokio::sync::Notify;
 
@@ -76,7 +76,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Reads the map, and chooses the cluster's id the first time.
-    pub async fn open(store: Arc<Replicated>) -> Result<Arc<Self>> {
+    pub async fn open(store: Arc<Replicated>, now_ms: u64) -> Result<Arc<Self>> {
         if store.system_get(CLUSTER_ID_KEY).is_none() {
             let id = (rand::random::<u64>() >> 1).max(1);
             let batch = SystemBatch::default().when(CLUSTER_ID_KEY, None);
@@ -84,7 +84,7 @@ impl Cluster {
         }
         let id = store.system_get_u64(CLUSTER_ID_KEY);
         assert!(id != 0, "the cluster id is never 0");
-        let view = load(&store)?;
+        let view = load(&store, now_ms)?;
         Ok(Arc::new(Cluster {
             id,
             store,
@@ -107,7 +107,12 @@ impl Cluster {
     }
 
     /// Accepts the first store and the first region, which covers everything.
-    pub async fn bootstrap(&self, store: Store, region: Region) -> Result<std::result::Result<(), Refused>> {
+    pub async fn bootstrap(
+        &self,
+        store: Store,
+        region: Region,
+        now_ms: u64,
+    ) -> Result<std::result::Result<(), Refused>> {
         let _changing = self.changing.lock().await;
         if self.view().bootstrapped {
             return Ok(Err(Refused::AlreadyBootstrapped));
@@ -130,13 +135,13 @@ impl Cluster {
         }
         let mut view = self.view.write();
         view.bootstrapped = true;
-        view.stores.put(store);
+        view.stores.put(store, now_ms);
         view.regions.update(info);
         Ok(Ok(()))
     }
 
     /// Registers or updates a store.
-    pub async fn put_store(&self, store: Store) -> Result<std::result::Result<(), Refused>> {
+    pub async fn put_store(&self, store: Store, now_ms: u64) -> Result<std::result::Result<(), Refused>> {
         let _changing = self.changing.lock().await;
         if !self.view().bootstrapped {
             return Ok(Err(Refused::NotBootstrapped));
@@ -150,7 +155,36 @@ impl Cluster {
         if !unchanged {
             let batch = SystemBatch::default().put(id_key(STORE_PREFIX, store.id), store.encode_to_vec());
             self.store.write_system(batch).await?;
-            self.view.write().stores.put(store);
+            self.view.write().stores.put(store, now_ms);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Changes whether a store stays, leaves or is gone. `Err`: why not, in words for people.
+    pub async fn set_store_state(
+        &self,
+        id: u64,
+        state: StoreState,
+        now_ms: u64,
+    ) -> Result<std::result::Result<(), String>> {
+        let _changing = self.changing.lock().await;
+        let Some(info) = self.view().stores.get(id).cloned() else {
+            return Ok(Err(format!("invalid store ID {id}, not found")));
+        };
+        if info.is_tombstone() && state != StoreState::Tombstone {
+            return Ok(Err(format!("store {id} is gone for good and cannot come back")));
+        }
+        let mut meta = info.meta.clone();
+        meta.state = state as i32;
+        meta.node_state = match state {
+            StoreState::Up => NodeState::Serving,
+            StoreState::Offline => NodeState::Removing,
+            StoreState::Tombstone => NodeState::Removed,
+        } as i32;
+        if meta != info.meta {
+            let batch = SystemBatch::default().put(id_key(STORE_PREFIX, id), meta.encode_to_vec());
+            self.store.write_system(batch).await?;
+            self.view.write().stores.put(meta, now_ms);
         }
         Ok(Ok(()))
     }
@@ -165,6 +199,7 @@ impl Cluster {
         &self,
         heartbeat: &RegionHeartbeatRequest,
         now_ms: u64,
+        hot_bytes_per_s: u64,
     ) -> std::result::Result<Update, String> {
         let Some(meta) = heartbeat.region.clone() else { return Err("invalid request, no region".into()) };
         if meta.id == 0 || meta.region_epoch.is_none() || meta.peers.is_empty() {
@@ -173,7 +208,23 @@ impl Cluster {
         if !meta.end_key.is_empty() && meta.start_key >= meta.end_key {
             return Err(format!("invalid region {}: its range is empty", meta.id));
         }
+        let (flow, heard_ms) = {
+            let view = self.view();
+            view.regions.by_id(meta.id).map_or_else(Default::default, |known| (known.flow, known.heard_ms))
+        };
+        let flow = match heard_ms {
+            0 => flow,
+            _ => flow.after(
+                heartbeat.bytes_written,
+                heartbeat.bytes_read,
+                now_ms.saturating_sub(heard_ms),
+                hot_bytes_per_s,
+            ),
+        };
         let info = RegionInfo {
+            flow,
+            heard_ms: now_ms,
+            split_ms: now_ms,
             meta,
             leader: heartbeat.leader,
             term: heartbeat.term,
@@ -285,14 +336,14 @@ fn encode_region(info: &RegionInfo) -> Vec<u8> {
         .encode_to_vec()
 }
 
-fn load(store: &Replicated) -> Result<View> {
+fn load(store: &Replicated, now_ms: u64) -> Result<View> {
     let state = store.read();
     let damaged = |what: &str, e: prost::DecodeError| {
         Error::Undetermined(format!("stored {what} does not decode: {e}"))
     };
     let mut view = View { bootstrapped: state.system_get(BOOTSTRAPPED_KEY).is_some(), ..View::default() };
     for (_, value) in state.system_scan(STORE_PREFIX) {
-        view.stores.put(metapb::Store::decode(value).map_err(|e| damaged("store", e))?);
+        view.stores.put(metapb::Store::decode(value).map_err(|e| damaged("store", e))?, now_ms);
     }
     for (_, value) in state.system_scan(REGION_PREFIX) {
         let region = pdpb::Region::decode(value).map_err(|e| damaged("region", e))?;

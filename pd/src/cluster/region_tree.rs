@@ -7,7 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rutile_proto::metapb::{Peer, Region, RegionEpoch};
+use rutile_proto::metapb::{Peer, PeerRole, Region, RegionEpoch};
 use rutile_proto::pdpb::PeerStats;
 
 /// What is known of a region.
@@ -33,6 +33,46 @@ pub struct RegionInfo {
     pub written_bytes: u64,
     /// Bytes read in the last heartbeat interval.
     pub read_bytes: u64,
+    /// Unix milliseconds of the last heartbeat.
+    pub heard_ms: u64,
+    /// Unix milliseconds when its range changed last, as far as is known.
+    pub split_ms: u64,
+    /// How much is read and written, on average.
+    pub flow: Flow,
+}
+
+/// What a region reads and writes, as an average that follows the last heartbeats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Bytes per second.
+    pub written_bytes_per_s: u64,
+    /// Bytes per second.
+    pub read_bytes_per_s: u64,
+    /// Heartbeats in a row with more writing than the bound for hot regions.
+    pub hot_write_heartbeats: u32,
+    /// Heartbeats in a row with more reading than the bound for hot regions.
+    pub hot_read_heartbeats: u32,
+}
+
+impl Flow {
+    /// The flow after one more heartbeat.
+    #[must_use]
+    pub fn after(self, written_bytes: u64, read_bytes: u64, interval_ms: u64, hot_bytes_per_s: u64) -> Self {
+        let interval_ms = interval_ms.max(1);
+        let average = |old: u64, bytes: u64| {
+            let new = bytes.saturating_mul(1000) / interval_ms;
+            if old == 0 { new } else { (old + new) / 2 }
+        };
+        let written_bytes_per_s = average(self.written_bytes_per_s, written_bytes);
+        let read_bytes_per_s = average(self.read_bytes_per_s, read_bytes);
+        let count = |old: u32, rate: u64| if rate >= hot_bytes_per_s { old.saturating_add(1) } else { 0 };
+        Flow {
+            written_bytes_per_s,
+            read_bytes_per_s,
+            hot_write_heartbeats: count(self.hot_write_heartbeats, written_bytes_per_s),
+            hot_read_heartbeats: count(self.hot_read_heartbeats, read_bytes_per_s),
+        }
+    }
 }
 
 impl RegionInfo {
@@ -40,6 +80,13 @@ impl RegionInfo {
     #[must_use]
     pub fn epoch(&self) -> RegionEpoch {
         self.meta.region_epoch.unwrap_or_default()
+    }
+
+    /// Whether a change of several members was begun and is not finished.
+    #[must_use]
+    pub fn is_in_joint_state(&self) -> bool {
+        let joint = |peer: &Peer| matches!(peer.role(), PeerRole::IncomingVoter | PeerRole::DemotingVoter);
+        self.meta.peers.iter().any(joint)
     }
 }
 
@@ -146,6 +193,9 @@ impl RegionTree {
         if let Some(known) = known {
             if known.meta == region.meta && known.since_ms != 0 {
                 region.since_ms = known.since_ms;
+            }
+            if known.epoch().version == epoch.version {
+                region.split_ms = known.split_ms;
             }
             self.by_start.remove(&known.meta.start_key);
         }

@@ -15,6 +15,8 @@ pub struct StoreInfo {
     pub stats: Option<StoreStats>,
     /// Unix milliseconds of its last heartbeat; 0 = none since we started.
     pub last_heartbeat_ms: u64,
+    /// Unix milliseconds of its last heartbeat, or when we began to listen.
+    pub heard_ms: u64,
 }
 
 impl StoreInfo {
@@ -96,11 +98,14 @@ impl Stores {
         Ok(store)
     }
 
-    /// Takes a store's description.
-    pub fn put(&mut self, meta: Store) {
+    /// Takes a store's description; one that was not known counts as heard of now.
+    pub fn put(&mut self, meta: Store, now_ms: u64) {
         let mut info = self.by_id.get(&meta.id).map(|info| info.as_ref().clone()).unwrap_or_default();
         let id = meta.id;
         info.meta = meta;
+        if info.heard_ms == 0 {
+            info.heard_ms = now_ms;
+        }
         self.by_id.insert(id, Arc::new(info));
     }
 
@@ -110,6 +115,7 @@ impl Stores {
         let info = Arc::make_mut(info);
         info.stats = Some(stats);
         info.last_heartbeat_ms = now_ms;
+        info.heard_ms = now_ms;
         true
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rutile_proto::etcdserverpb::{
     self, AlarmRequest, AlarmResponse, CompactionRequest, CompactionResponse, DefragmentRequest,
-    DefragmentResponse, HashKvRequest, HashKvResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseStatus,
-    MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse, alarm_request,
-    DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse,
-    LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, MemberListRequest, MemberListResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse, request_op, response_op,
+    DefragmentResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, HashKvResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse,
+    LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+    MemberListRequest, MemberListResponse, MoveLeaderRequest, MoveLeaderResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, StatusRequest, StatusResponse, TxnRequest,
+    TxnResponse, alarm_request, request_op, response_op,
 };
 use tonic::Status;
 
@@ -176,7 +176,9 @@ impl PdService {
         let target = all.into_iter().find(|member| self.member_id_of(&member.name) == request.target_id);
         let target = target.ok_or_else(|| Status::not_found("etcdserver: member not found"))?;
         if target != self.members.me() && !self.store.transfer_leader(target.raft_id, TRANSFER_MAX).await {
-            return Err(Status::deadline_exceeded("etcdserver: request timed out, leader transfer took too long"));
+            return Err(Status::deadline_exceeded(
+                "etcdserver: request timed out, leader transfer took too long",
+            ));
         }
         Ok(MoveLeaderResponse { header: Some(self.etcd_header()) })
     }

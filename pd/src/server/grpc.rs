@@ -83,26 +83,14 @@ impl Pd for Api {
         batch_scan_regions, batch_scan_regions, BatchScanRegionsRequest, BatchScanRegionsResponse;
         ask_batch_split, ask_batch_split, AskBatchSplitRequest, AskBatchSplitResponse;
         report_batch_split, report_batch_split, ReportBatchSplitRequest, ReportBatchSplitResponse;
+        scatter_region, scatter_region, ScatterRegionRequest, ScatterRegionResponse;
+        get_operator, get_operator, GetOperatorRequest, GetOperatorResponse;
         get_gc_safe_point, get_gc_safe_point, GetGcSafePointRequest, GetGcSafePointResponse;
         update_gc_safe_point, update_gc_safe_point, UpdateGcSafePointRequest, UpdateGcSafePointResponse;
         update_service_gc_safe_point, update_service_gc_safe_point,
             UpdateServiceGcSafePointRequest, UpdateServiceGcSafePointResponse;
         get_gc_state, get_gc_state, GetGcStateRequest, GetGcStateResponse;
         advance_txn_safe_point, advance_txn_safe_point, AdvanceTxnSafePointRequest, AdvanceTxnSafePointResponse;
-    }
-
-    async fn scatter_region(
-        &self,
-        _request: Request<ScatterRegionRequest>,
-    ) -> Result<Response<ScatterRegionResponse>, Status> {
-        Err(Status::unimplemented("regions cannot be scattered yet"))
-    }
-
-    async fn get_operator(
-        &self,
-        _request: Request<GetOperatorRequest>,
-    ) -> Result<Response<GetOperatorResponse>, Status> {
-        Err(Status::unimplemented("there are no operators yet"))
     }
 
     type TsoStream = Answers<TsoResponse>;
@@ -126,12 +114,7 @@ impl Pd for Api {
         &self,
         request: Request<Streaming<RegionHeartbeatRequest>>,
     ) -> Result<Response<Self::RegionHeartbeatStream>, Status> {
-        let service = self.0.clone();
-        let answers = request.into_inner().filter_map(move |request| {
-            let answer = request.and_then(|request| service.region_heartbeat(&request)).transpose();
-            std::future::ready(answer)
-        });
-        Ok(Response::new(Box::pin(until_error(answers))))
+        Ok(Response::new(Box::pin(self.0.clone().region_heartbeats(request.into_inner()))))
     }
 }
 

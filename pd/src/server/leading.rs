@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::PdService;
+use super::scheduling::Scheduling;
 use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::gc_safe_point::SafePoints;
@@ -29,6 +30,8 @@ pub struct Leading {
     pub safe_points: SafePoints,
     /// Lifetimes of the etcd service's leases.
     pub leases: Arc<Leases>,
+    /// Settings and operators.
+    pub scheduling: Scheduling,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -65,7 +68,7 @@ impl PdService {
     /// Begins to serve as the leader of a term.
     pub(super) async fn begin(self: &Arc<Self>, term: u64) -> Result<()> {
         let store = self.store.in_term(term);
-        let cluster = Cluster::open(store.clone()).await?;
+        let cluster = Cluster::open(store.clone(), self.clock.now_ms()).await?;
         self.record_members(&store).await?;
         let leases = Leases::open(store.clone());
         let tasks = vec![tokio::spawn(cluster.clone().run_flush()), tokio::spawn(leases.clone().run())];
@@ -73,12 +76,16 @@ impl PdService {
             ids: IdAllocator::open(store.clone()),
             safe_points: SafePoints::new(store.clone()),
             store,
+            scheduling: Scheduling::open(&self.store, self.initial_schedule_config()),
             cluster,
             leases,
             tasks: Mutex::new(tasks),
         };
         self.tso.begin(term).await?;
-        *self.leading.write() = Some(Arc::new(leading));
+        let leading = Arc::new(leading);
+        let schedulers = tokio::spawn(self.clone().run_schedulers(leading.clone()));
+        leading.tasks.lock().push(schedulers);
+        *self.leading.write() = Some(leading);
         Ok(())
     }
 

@@ -5,10 +5,12 @@ mod forward;
 mod grpc;
 mod header;
 mod http;
+mod http_admin;
 mod leading;
 mod listener;
 mod peers;
 mod regions;
+mod scheduling;
 mod service;
 mod watch;
 

@@ -230,7 +230,8 @@ impl Peer for Api {
     async fn messages(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Done>, Status> {
         let mut chunks = request.into_inner();
         let first = chunks.next().await.ok_or_else(|| Status::invalid_argument("an empty stream"))??;
-        let from = first.from.ok_or_else(|| Status::invalid_argument("the sender did not introduce itself"))?;
+        let from =
+            first.from.ok_or_else(|| Status::invalid_argument("the sender did not introduce itself"))?;
         self.service.check_introduction(&from)?;
         let sender = self.service.members.all().iter().find(|member| member.name == from.name);
         let sender = sender.map_or(0, |member| member.raft_id);

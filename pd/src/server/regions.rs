@@ -6,22 +6,22 @@ use std::sync::Arc;
 use rutile_proto::metapb::Region;
 use rutile_proto::pdpb::{
     self, AskBatchSplitRequest, AskBatchSplitResponse, BatchScanRegionsRequest, BatchScanRegionsResponse,
-    ErrorType, GetRegionByIdRequest, GetRegionRequest, GetRegionResponse, RegionHeartbeatRequest,
-    RegionHeartbeatResponse, ReportBatchSplitRequest, ReportBatchSplitResponse, ScanRegionsRequest,
-    ScanRegionsResponse, SplitId, split_region,
+    ErrorType, GetOperatorRequest, GetOperatorResponse, GetRegionByIdRequest, GetRegionRequest,
+    GetRegionResponse, OperatorStatus, RegionHeartbeatRequest, RegionHeartbeatResponse,
+    ReportBatchSplitRequest, ReportBatchSplitResponse, ScanRegionsRequest, ScanRegionsResponse,
+    ScatterRegionRequest, ScatterRegionResponse, SplitId, split_region,
 };
 use tonic::Status;
 
 use super::PdService;
 use super::leading::Leading;
+use super::scheduling::KEYSPACE_IDS;
 use crate::cluster::View;
 use crate::cluster::region_tree::{RegionInfo, Update};
-use crate::schedule::keyspace_split;
+use crate::schedule::{keyspace_split, operator};
 
 /// New regions that one split may make.
 const SPLIT_COUNT_MAX: u32 = 1024;
-/// The keyspaces there are: DEFAULT.
-const KEYSPACE_IDS: [u32; 1] = [0];
 /// Leaders split fresh clusters themselves: step in only when a region stays as it is for so long.
 const KEYSPACE_SPLIT_AFTER_MS: u64 = 10_000;
 
@@ -149,7 +149,9 @@ impl PdService {
                 ..Default::default()
             }));
         }
-        match leading.cluster.region_heartbeat(request, self.clock.now_ms()) {
+        let now_ms = self.clock.now_ms();
+        let hot_bytes_per_s = leading.scheduling.config().hot_region_bytes_per_s;
+        match leading.cluster.region_heartbeat(request, now_ms, hot_bytes_per_s) {
             Err(text) => {
                 let header = self.error(ErrorType::Unknown, text);
                 Ok(Some(RegionHeartbeatResponse { header, ..Default::default() }))
@@ -158,12 +160,19 @@ impl PdService {
                 tracing::debug!(region = request.region.as_ref().map(|r| r.id), "stale region heartbeat");
                 Ok(None)
             }
-            Ok(Update::Statistics) => Ok(self.next_step(&leading, request)),
-            Ok(Update::Changed { .. }) => Ok(None),
+            Ok(update) => {
+                let step = self.operator_step(&leading, request, now_ms);
+                let unchanged = update == Update::Statistics;
+                Ok(step.or_else(|| unchanged.then(|| self.next_step(&leading, request)).flatten()))
+            }
         }
     }
 
-    fn next_step(&self, leading: &Leading, request: &RegionHeartbeatRequest) -> Option<RegionHeartbeatResponse> {
+    fn next_step(
+        &self,
+        leading: &Leading,
+        request: &RegionHeartbeatRequest,
+    ) -> Option<RegionHeartbeatResponse> {
         let region = request.region.as_ref()?;
         let since_ms = leading.cluster.view().regions.by_id(region.id)?.since_ms;
         if self.clock.now_ms().saturating_sub(since_ms) < KEYSPACE_SPLIT_AFTER_MS {
@@ -181,6 +190,27 @@ impl PdService {
             split_region: Some(pdpb::SplitRegion { policy: split_region::Policy::Usekey as i32, keys }),
             ..Default::default()
         })
+    }
+
+    /// The next step of the region's operator, if it has one.
+    fn operator_step(
+        &self,
+        leading: &Leading,
+        request: &RegionHeartbeatRequest,
+        now_ms: u64,
+    ) -> Option<RegionHeartbeatResponse> {
+        let region = leading.cluster.view().regions.by_id(request.region.as_ref()?.id)?.clone();
+        let mut controller = leading.scheduling.controller.lock();
+        let running = controller.is_running(region.meta.id);
+        let mut answer = controller.on_heartbeat(&region, now_ms);
+        let goes_on = controller.is_running(region.meta.id);
+        if running && !goes_on {
+            leading.scheduling.wake(); // there is room for the next one
+        }
+        if let Some(answer) = &mut answer {
+            answer.header = self.ok();
+        }
+        answer
     }
 
     /// Ids for the regions and peers of a split.
@@ -215,6 +245,53 @@ impl PdService {
             })
             .collect();
         Ok(AskBatchSplitResponse { header: self.ok(), ids })
+    }
+
+    /// Spreads regions over the stores.
+    pub async fn scatter_region(
+        &self,
+        request: ScatterRegionRequest,
+    ) -> Result<ScatterRegionResponse, Status> {
+        let leading = self.check(request.header.as_ref())?;
+        let ids = if request.regions_id.is_empty() { vec![request.region_id] } else { request.regions_id };
+        let (mut done, mut failure) = (0, None);
+        for id in &ids {
+            match leading.scatter(*id, &request.group, self.clock.now_ms()).await {
+                Ok(()) => done += 1,
+                Err(error) => failure = Some(error.to_string()),
+            }
+        }
+        let header = match failure {
+            Some(text) if done == 0 => self.error(ErrorType::Unknown, text),
+            _ => self.ok(),
+        };
+        let finished_percentage = (done * 100 / ids.len().max(1)) as u64;
+        Ok(ScatterRegionResponse { header, finished_percentage })
+    }
+
+    /// A region's operator: under way, or the last one that ended.
+    pub async fn get_operator(&self, request: GetOperatorRequest) -> Result<GetOperatorResponse, Status> {
+        let leading = self.check(request.header.as_ref())?;
+        let controller = leading.scheduling.controller.lock();
+        let region_id = request.region_id;
+        let Some(operator) = controller.of_region(region_id) else {
+            let header = self.error(ErrorType::RegionNotFound, format!("region {region_id} has no operator"));
+            return Ok(GetOperatorResponse { header, region_id, ..Default::default() });
+        };
+        let status = match operator.status {
+            operator::Status::Running => OperatorStatus::Running,
+            operator::Status::Success => OperatorStatus::Success,
+            operator::Status::Timeout => OperatorStatus::Timeout,
+            operator::Status::Cancelled => OperatorStatus::Cancel,
+            operator::Status::Replaced => OperatorStatus::Replace,
+        };
+        Ok(GetOperatorResponse {
+            header: self.ok(),
+            region_id,
+            status: status as i32,
+            desc: operator.to_string().into(),
+            kind: operator.kind.name().into(),
+        })
     }
 
     /// Takes the regions of a finished split.

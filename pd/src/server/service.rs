@@ -205,7 +205,8 @@ impl PdService {
                 self.error(ErrorType::Unknown, "invalid bootstrap request: store and region must be set");
             return Ok(BootstrapResponse { header });
         };
-        let result = self.metrics.time_write(leading.cluster.bootstrap(store, region)).await?;
+        let result =
+            self.metrics.time_write(leading.cluster.bootstrap(store, region, self.clock.now_ms())).await?;
         Ok(BootstrapResponse { header: result.map_or_else(|refused| self.refusal(refused), |()| self.ok()) })
     }
 
@@ -268,7 +269,7 @@ impl PdService {
                 header: self.error(ErrorType::Unknown, "invalid put store request"),
             });
         };
-        let result = self.metrics.time_write(leading.cluster.put_store(store)).await?;
+        let result = self.metrics.time_write(leading.cluster.put_store(store, self.clock.now_ms())).await?;
         Ok(PutStoreResponse { header: result.map_or_else(|refused| self.refusal(refused), |()| self.ok()) })
     }
 

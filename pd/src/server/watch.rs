@@ -180,7 +180,9 @@ fn cut(events: Vec<Event>, anywhere: bool) -> Vec<Vec<Event>> {
     for event in events {
         match parts.last_mut() {
             Some(part) if part.len() < EVENTS_MAX => part.push(event),
-            Some(part) if !anywhere && part.last().map(revision) == Some(revision(&event)) => part.push(event),
+            Some(part) if !anywhere && part.last().map(revision) == Some(revision(&event)) => {
+                part.push(event)
+            }
             _ => parts.push(vec![event]),
         }
     }
@@ -188,7 +190,7 @@ fn cut(events: Vec<Event>, anywhere: bool) -> Vec<Vec<Event>> {
 }
 
 /// Until this member does not lead in `term` any more.
-async fn until_over(roles: &mut tokio::sync::watch::Receiver<Role>, term: u64) {
+pub(super) async fn until_over(roles: &mut tokio::sync::watch::Receiver<Role>, term: u64) {
     drop(roles.wait_for(|role| !role.leading || role.term != term).await);
 }
 

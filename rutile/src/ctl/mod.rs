@@ -1,7 +1,10 @@
 //! `rutile ctl`: looks at a running cluster.
 
+mod admin;
 mod keys;
 mod show;
+
+use std::collections::BTreeSet;
 
 use rutile_proto::codec;
 use rutile_proto::ids::Timestamp;
@@ -10,8 +13,8 @@ use rutile_proto::kvrpcpb::{Context, MvccGetByKeyRequest};
 use rutile_proto::metapb::{Peer, Region};
 use rutile_proto::pdpb::pd_client::PdClient;
 use rutile_proto::pdpb::{
-    GetAllStoresRequest, GetMembersRequest, GetRegionByIdRequest, GetRegionRequest, GetStoreRequest,
-    RequestHeader, ResponseHeader, ScanRegionsRequest, TsoRequest,
+    GetMembersRequest, GetRegionRequest, GetStoreRequest, RequestHeader, ResponseHeader, ScanRegionsRequest,
+    TsoRequest,
 };
 use rutile_proto::tikvpb::tikv_client::TikvClient;
 use tonic::transport::{Channel, Endpoint};
@@ -32,17 +35,38 @@ pub async fn run(args: &CtlArgs) -> Result<()> {
     match &args.command {
         CtlCommand::Members => pd.members().await,
         CtlCommand::Stores => pd.stores().await,
+        CtlCommand::Store { command } => pd.store(command).await,
         CtlCommand::Regions { limit } => pd.scan(b"", b"", *limit).await,
         CtlCommand::Region { by: RegionBy::Id { id } } => pd.region_by_id(*id).await,
         CtlCommand::Region { by: RegionBy::Key { key } } => pd.region_by_key(&keys::parse(key)?).await,
-        CtlCommand::Region { by: RegionBy::Table { id } } => {
-            let (start, end) = keys::table_range(*id);
+        CtlCommand::Region { by: RegionBy::Table { table } } => {
+            let (start, end) = keys::table_range(table_id(&args.pd, table).await?);
             pd.scan(&txn_pd_key(&start), &txn_pd_key(&end), 0).await
         }
+        CtlCommand::Operators { command } => pd.operators(command.as_ref()).await,
+        CtlCommand::Scheduler { command } => pd.scheduler(command).await,
         CtlCommand::Mvcc { key } => pd.mvcc(&keys::parse(key)?).await,
         CtlCommand::Tso => pd.tso().await,
-        CtlCommand::Config => pd.config().await,
+        CtlCommand::Config { command } => pd.config(command.as_ref()).await,
     }
+}
+
+/// The id of a table given by its id or by `database.table`.
+async fn table_id(endpoints: &[String], table: &str) -> Result<i64> {
+    if let Ok(id) = table.parse() {
+        return Ok(id);
+    }
+    let Some((database, name)) = table.split_once('.') else {
+        return Err(Error::Ctl(format!("\"{table}\" is neither a table's id nor database.table")));
+    };
+    let failed = |error: String| Error::Ctl(format!("the catalog cannot be read: {error}"));
+    let client = rutile_client::Client::connect(endpoints).await.map_err(|e| failed(e.to_string()))?;
+    let catalog = rutile_sql::catalog::meta::load(&client.snapshot(Timestamp::MAX)).await;
+    let catalog = catalog.map_err(|e| failed(e.to_string()))?;
+    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+    let tables = catalog.databases.iter().filter(|(info, _)| same(&info.name, database));
+    let found = tables.flat_map(|(_, tables)| tables).find(|table| same(&table.name, name));
+    found.map(|table| table.id.0).ok_or_else(|| Error::Ctl(format!("there is no table {database}.{name}")))
 }
 
 async fn connect(endpoints: &[String]) -> Result<Pd> {
@@ -57,16 +81,29 @@ async fn connect(endpoints: &[String]) -> Result<Pd> {
     Err(Error::PdMissing { endpoints: endpoints.join(","), reason })
 }
 
+/// Through any member to the one that leads; members are shown even without a leader.
 async fn dial(address: &str) -> std::result::Result<Pd, String> {
+    let (pd, leader) = dial_member(address).await?;
+    match leader {
+        Some(leader) if leader != address => Ok(dial_member(&leader).await.map_or(pd, |(pd, _)| pd)),
+        _ => Ok(pd),
+    }
+}
+
+/// A connection to a member, and the address of the leader it names.
+async fn dial_member(address: &str) -> std::result::Result<(Pd, Option<String>), String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|e| e.to_string())?;
     let timeout = std::time::Duration::from_secs(3);
     let channel = endpoint.connect_timeout(timeout).connect().await.map_err(|e| root_cause(&e))?;
     let mut stub = PdClient::new(channel).max_decoding_message_size(256 << 20);
     let members =
         stub.get_members(GetMembersRequest::default()).await.map_err(|e| e.message().to_string())?;
-    let cluster_id = members.into_inner().header.unwrap_or_default().cluster_id;
+    let members = members.into_inner();
+    let cluster_id = members.header.unwrap_or_default().cluster_id;
     let header = Some(RequestHeader { cluster_id, ..Default::default() });
-    Ok(Pd { stub, header, address: address.into() })
+    let leader = members.leader.and_then(|leader| leader.client_urls.into_iter().next());
+    let leader = leader.map(|url| url.trim_start_matches("http://").to_owned());
+    Ok((Pd { stub, header, address: address.into() }, leader))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -100,17 +137,6 @@ impl Pd {
         Ok(())
     }
 
-    async fn stores(&mut self) -> Result<()> {
-        let request = GetAllStoresRequest { header: self.header.clone(), exclude_tombstone_stores: false };
-        let response = self.stub.get_all_stores(request).await.map_err(failed)?.into_inner();
-        check(response.header)?;
-        println!("ID\tADDRESS\tSTATE\tVERSION\tLABELS");
-        for store in response.stores {
-            println!("{}", show::store(&store));
-        }
-        Ok(())
-    }
-
     async fn scan(&mut self, start: &[u8], end: &[u8], limit: i32) -> Result<()> {
         let request = ScanRegionsRequest {
             header: self.header.clone(),
@@ -120,30 +146,28 @@ impl Pd {
         };
         let response = self.stub.scan_regions(request).await.map_err(failed)?.into_inner();
         check(response.header)?;
+        let wanted: BTreeSet<u64> =
+            response.regions.iter().filter_map(|region| Some(region.region.as_ref()?.id)).collect();
+        let all = self.http("GET", "/regions", None).await?;
         println!("{}", show::REGION_HEADING);
-        for region in response.regions {
-            println!("{}", show::region(&region.region.unwrap_or_default(), region.leader));
+        for region in all["regions"].as_array().into_iter().flatten() {
+            if region["id"].as_u64().is_some_and(|id| wanted.contains(&id)) {
+                println!("{}", show::region(region));
+            }
         }
         Ok(())
     }
 
-    async fn region_by_id(&mut self, region_id: u64) -> Result<()> {
-        let request = GetRegionByIdRequest { header: self.header.clone(), region_id, need_buckets: false };
-        let response = self.stub.get_region_by_id(request).await.map_err(failed)?.into_inner();
-        check(response.header)?;
-        let region = response.region.ok_or_else(|| Error::Ctl(format!("there is no region {region_id}")))?;
-        println!("{}\n{}", show::REGION_HEADING, show::region(&region, response.leader));
+    async fn region_by_id(&mut self, id: u64) -> Result<()> {
+        let region = self.http("GET", &format!("/region/id/{id}"), None).await?;
+        println!("{}\n{}", show::REGION_HEADING, show::region(&region));
         Ok(())
     }
 
     async fn region_by_key(&mut self, key: &[u8]) -> Result<()> {
-        let region_key = codec::encoded_bytes(key).into();
-        let request = GetRegionRequest { header: self.header.clone(), region_key, need_buckets: false };
-        let response = self.stub.get_region(request).await.map_err(failed)?.into_inner();
-        check(response.header)?;
-        let region =
-            response.region.ok_or_else(|| Error::Ctl("no region holds this key at the moment".into()))?;
-        println!("{}\n{}", show::REGION_HEADING, show::region(&region, response.leader));
+        let hex: String = codec::encoded_bytes(key).iter().map(|byte| format!("{byte:02X}")).collect();
+        let region = self.http("GET", &format!("/region/key/{hex}"), None).await?;
+        println!("{}\n{}", show::REGION_HEADING, show::region(&region));
         Ok(())
     }
 
@@ -159,14 +183,6 @@ impl Pd {
     async fn tso(&mut self) -> Result<()> {
         let ts = self.timestamp().await?;
         println!("{ts}\tphysical {} ms\tlogical {}", ts.physical_ms(), ts.logical());
-        Ok(())
-    }
-
-    async fn config(&self) -> Result<()> {
-        let text = show::http_get(&self.address, "/pd/api/v1/config").await?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| Error::Ctl(format!("not a configuration: {e}")))?;
-        println!("{}", serde_json::to_string_pretty(&value).unwrap_or(text));
         Ok(())
     }
 }

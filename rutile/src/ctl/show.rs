@@ -1,54 +1,100 @@
 //! One line per thing.
 
 use rutile_proto::kvrpcpb::MvccInfo;
-use rutile_proto::metapb::{Peer, Region, Store};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::keys::{self, show_bound};
 use crate::error::{Error, Result};
 
-/// Above lines of [`region`].
-pub const REGION_HEADING: &str = "ID\tSTART\tEND\tEPOCH\tLEADER\tPEERS";
+/// Above lines of [`region`]. Size in MiB, flow in bytes per second.
+pub const REGION_HEADING: &str = "ID\tSTART\tEND\tEPOCH\tLEADER\tPEERS\tSIZE\tKEYS\tWRITTEN/S\tREAD/S";
 
-/// A region.
-pub fn region(region: &Region, leader: Option<Peer>) -> String {
-    let epoch = region.region_epoch.unwrap_or_default();
-    let peers: Vec<String> =
-        region.peers.iter().map(|peer| format!("{}@{}", peer.id, peer.store_id)).collect();
-    let leader = leader.filter(|leader| leader.id != 0);
-    let leader = leader.map_or_else(|| "none".into(), |leader| format!("{}@{}", leader.id, leader.store_id));
-    format!(
-        "{}\t{}\t{}\t{}:{}\t{leader}\t{}",
-        region.id,
-        show_bound(&region.start_key, "-inf"),
-        show_bound(&region.end_key, "+inf"),
-        epoch.conf_ver,
-        epoch.version,
-        peers.join(",")
-    )
-}
-
-/// A store.
-pub fn store(store: &Store) -> String {
-    let labels: Vec<String> =
-        store.labels.iter().map(|label| format!("{}={}", label.key, label.value)).collect();
-    let state = store.state().as_str_name();
-    format!("{}\t{}\t{state}\t{}\t{}", store.id, store.address, store.version, labels.join(","))
-}
-
-/// The body of a small HTTP answer.
-pub async fn http_get(address: &str, path: &str) -> Result<String> {
+/// The HTTP API: the answer as JSON; a refusal as an error in its words.
+pub async fn http(address: &str, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
     let fail = |e: std::io::Error| Error::Ctl(format!("http://{address}{path}: {e}"));
     let mut stream = TcpStream::connect(address).await.map_err(fail)?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).await.map_err(fail)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.map_err(fail)?;
-    match answer.split_once("\r\n\r\n") {
-        Some((_, body)) => Ok(body.to_string()),
-        None => Err(Error::Ctl(format!("http://{address}{path}: no answer"))),
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.map_err(fail)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let no_answer = || Error::Ctl(format!("http://{address}{path}: no answer"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_answer)?;
+    let status = head.split_whitespace().nth(1).ok_or_else(no_answer)?;
+    let value: Value = serde_json::from_str(body).unwrap_or_else(|_| Value::from(body));
+    if status.starts_with('2') {
+        return Ok(value);
     }
+    let reason = value["error"].as_str().map_or_else(|| body.to_owned(), str::to_owned);
+    Err(Error::Ctl(format!("the placement driver answered: {reason}")))
+}
+
+/// Above lines of [`store`].
+pub const STORE_HEADING: &str =
+    "ID\tADDRESS\tSTATE\tLEADERS\tREGIONS\tUSED\tAVAILABLE\tCAPACITY\tVERSION\tLABELS";
+
+/// A store, as the HTTP API tells of it.
+pub fn store(value: &Value) -> String {
+    let (store, status) = (&value["store"], &value["status"]);
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let labels: Vec<String> = store["labels"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|label| format!("{}={}", text(&label["key"]), text(&label["value"])))
+        .collect();
+    [
+        text(&store["id"]),
+        text(&store["address"]),
+        text(&store["state_name"]),
+        text(&status["leader_count"]),
+        text(&status["region_count"]),
+        text(&status["used_size"]),
+        text(&status["available"]),
+        text(&status["capacity"]),
+        text(&store["version"]),
+        labels.join(","),
+    ]
+    .join("\t")
+}
+
+/// A region, as the HTTP API tells of it.
+pub fn region(value: &Value) -> String {
+    let bound = |name: &str, unbounded: &str| {
+        let bytes = keys::parse(&format!("0x{}", value[name].as_str().unwrap_or_default()));
+        bytes.map_or_else(|_| "?".into(), |bytes| show_bound(&bytes, unbounded))
+    };
+    let peer = |peer: &Value| {
+        let role = match peer["role_name"].as_str() {
+            Some("Voter") | None => "",
+            Some("Learner") => " learner",
+            Some(_) => " joint",
+        };
+        format!("{}@{}{role}", peer["id"], peer["store_id"])
+    };
+    let peers: Vec<String> = value["peers"].as_array().into_iter().flatten().map(peer).collect();
+    let leader = value["leader"].as_object().filter(|leader| leader["id"] != 0);
+    let leader = leader.map_or_else(|| "none".into(), |leader| peer(&Value::Object(leader.clone())));
+    format!(
+        "{}\t{}\t{}\t{}:{}\t{leader}\t{}\t{}\t{}\t{}\t{}",
+        value["id"],
+        bound("start_key", "-inf"),
+        bound("end_key", "+inf"),
+        value["epoch"]["conf_ver"],
+        value["epoch"]["version"],
+        peers.join(","),
+        value["approximate_size"],
+        value["approximate_keys"],
+        value["written_bytes_per_s"],
+        value["read_bytes_per_s"],
+    )
 }
 
 /// A key's lock and versions, newest first.

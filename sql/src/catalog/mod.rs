@@ -3,7 +3,7 @@
 mod bootstrap;
 pub mod describe;
 pub mod infoschema;
-mod meta;
+pub mod meta;
 pub mod model;
 mod servers;
 pub mod show_create;
