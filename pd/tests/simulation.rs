@@ -185,6 +185,9 @@ impl Cluster {
             }
             return;
         }
+        if answer.change_peer.is_none() && answer.change_peer_v2.is_none() {
+            return;
+        }
         let joint = answer.change_peer_v2.as_ref();
         let changes: Vec<_> =
             answer.change_peer.iter().chain(joint.iter().flat_map(|j| &j.changes)).collect();

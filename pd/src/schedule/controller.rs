@@ -12,6 +12,8 @@ use crate::cluster::region_tree::{RegionInfo, RegionTree};
 
 /// A step is sent again when no heartbeat came for so long.
 const RESEND_MS: u64 = 5_000;
+/// A region whose new peer catches up is asked so often how it is.
+const ASK_MS: u64 = 1_000;
 /// Ended operators that are remembered.
 const HISTORY_MAX: usize = 1024;
 
@@ -76,7 +78,7 @@ impl Controller {
             return None;
         }
         running.sent_ms = now_ms;
-        running.operator.current()?.instruct(region)
+        running.operator.current()?.instruct(region).filter(has_action)
     }
 
     /// What must be sent without waiting for heartbeats: steps of new operators, and such as were not answered for long. Ends
@@ -96,9 +98,11 @@ impl Controller {
                 over.push((*id, operator.status));
                 continue;
             }
-            if now_ms.saturating_sub(running.sent_ms) >= RESEND_MS {
+            let Some(answer) = operator.current().and_then(|step| step.instruct(region)) else { continue };
+            let wait_ms = if has_action(&answer) { RESEND_MS } else { ASK_MS };
+            if now_ms.saturating_sub(running.sent_ms) >= wait_ms {
                 running.sent_ms = now_ms;
-                answers.extend(operator.current().and_then(|step| step.instruct(region)));
+                answers.push(answer);
             }
         }
         for (id, status) in over {
@@ -190,6 +194,15 @@ impl Controller {
         }
         influence
     }
+}
+
+/// Whether an answer asks for more than another heartbeat.
+fn has_action(answer: &RegionHeartbeatResponse) -> bool {
+    answer.change_peer.is_some()
+        || answer.change_peer_v2.is_some()
+        || answer.transfer_leader.is_some()
+        || answer.merge.is_some()
+        || answer.split_region.is_some()
 }
 
 #[cfg(test)]

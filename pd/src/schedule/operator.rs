@@ -114,7 +114,8 @@ impl Step {
         }
     }
 
-    /// What a region's leader is told. The caller adds the header.
+    /// What a region's leader is told; without any action in it, the leader shall tell at once how the region is. The caller
+    /// adds the header.
     #[must_use]
     pub fn instruct(&self, region: &RegionInfo) -> Option<RegionHeartbeatResponse> {
         let mut answer = RegionHeartbeatResponse {
@@ -128,8 +129,8 @@ impl Step {
             pdpb::ChangePeer { peer: Some(Peer { role: role as i32, ..*peer }), change_type }
         };
         match self {
-            // It is there and catches up.
-            Step::AddLearner(peer) if region.meta.peers.iter().any(|p| p.id == peer.id) => return None,
+            // It is there and catches up: nothing to do but to tell how far it is.
+            Step::AddLearner(peer) if region.meta.peers.iter().any(|p| p.id == peer.id) => {}
             Step::AddLearner(peer) => answer.change_peer = Some(change(peer, ADD_LEARNER)),
             Step::Promote(peer) => answer.change_peer = Some(change(peer, ADD_NODE)),
             Step::Remove(peer) => {

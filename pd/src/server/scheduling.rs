@@ -261,7 +261,11 @@ impl PdService {
                 tracing::warn!(%error, "an empty store was not buried");
             }
         }
-        let answers = leading.scheduling.controller.lock().tick(&leading.cluster.view().regions, now_ms);
+        let answers = {
+            // The view before the controller, as everywhere.
+            let view = leading.cluster.view();
+            leading.scheduling.controller.lock().tick(&view.regions, now_ms)
+        };
         leading.scheduling.dispatch(answers, self);
     }
 
