@@ -139,10 +139,13 @@ pub fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The folder of this workspace's cases.
+/// The folder of the cases: of the package that cargo runs, else below the folder this is run in.
 #[must_use]
 pub fn cases_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("cases")
+    match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(package) => PathBuf::from(package).join("cases"),
+        None => PathBuf::from("sqllogictest/cases"),
+    }
 }
 
 /// What to do with a file's expected results.

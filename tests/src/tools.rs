@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 /// Folder `tests/clients` of this workspace.
 #[must_use]
 pub fn clients_dir() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients")
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo")).join("clients")
 }
 
 /// Python of the environment that `make setup` made.

@@ -137,7 +137,9 @@ fn answer(sql: &str, tables: &mut Vec<Arc<TableInfo>>) -> String {
 }
 
 fn run(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/binder/goldens").join(name);
+    let path = Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo"))
+        .join("src/binder/goldens")
+        .join(name);
     let script = std::fs::read_to_string(&path).expect("the script");
     let mut tables = Vec::new();
     let mut out = String::new();
