@@ -117,7 +117,7 @@ impl Members {
             return refuse(&format!("member {}", identity.name), &format!("member {}", self.me().name));
         }
         let alone = |list: &str| !list.contains(',');
-        if identity.members != members && !(alone(&identity.members) && !self.is_group()) {
+        if identity.members != members && (!alone(&identity.members) || self.is_group()) {
             return refuse(&identity.members, &members);
         }
         self.incarnation =

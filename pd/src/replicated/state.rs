@@ -177,7 +177,7 @@ impl State {
 
     /// The keys of a range as they were at a revision, in order.
     pub(super) fn keys_at(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>), revision: i64) -> Vec<&KeyValue> {
-        let current = self.keys.range::<[u8], _>(bounds).map(|(key, kv)| (key, kv));
+        let current = self.keys.range::<[u8], _>(bounds);
         if revision >= self.revision {
             return current.map(|(_, kv)| kv).collect();
         }
