@@ -377,3 +377,35 @@ async fn replicas_that_differ_are_reported() {
     assert_eq!(cluster.get(b"replicated").await.unwrap(), "yes", "a report, not an end");
     cluster.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_takes_a_snapshot_in_may_be_asked_to_lead() {
+    let cluster = Cluster::start(3).await;
+    for i in 0..200 {
+        cluster.put(format!("k{i}").as_bytes(), &[b'x'; 2000]).await;
+    }
+    for round in 0..10 {
+        for i in 1..3 {
+            let peer = cluster.new_peer(i).await;
+            cluster.change(b"", &[(ConfChangeType::AddNode, peer)]).await;
+            // At once, whether its snapshot is there or not.
+            for _ in 0..20 {
+                let (leader, region) = cluster.wait_leader(b"").await;
+                cluster.store(leader).store.transfer_leader(region.id, peer);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        let value = round.to_string();
+        cluster.put(b"round", value.as_bytes()).await;
+        for i in 0..3 {
+            cluster.wait_value(i, b"round", Some(value.as_bytes())).await;
+            assert!(cluster.store(i).engine.failure().is_none(), "store {i} failed");
+        }
+        cluster.transfer(b"", 0).await;
+        for i in 1..3 {
+            cluster.remove_peer(b"", i).await;
+            wait_until("the peer is gone", || cluster.peer(i, b"").is_none()).await;
+        }
+    }
+    cluster.shutdown().await;
+}

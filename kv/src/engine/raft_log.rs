@@ -3,7 +3,7 @@
 //! Per region: its entries; under `h` the hard state; under `t` the truncated state; under `s`, while a snapshot is being applied, the
 //! region as the snapshot has it. Region id 0 holds, under `i`, the store's identity. Compaction commands travel only in synced batches, so that a hole in the log is never legal.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -38,7 +38,7 @@ impl MessageExt for EntryCodec {
 pub struct RaftLog {
     /// `None` once closed.
     engine: Arc<RwLock<Option<raft_engine::Engine>>>,
-    dir: PathBuf,
+    dir: Arc<Path>,
 }
 
 impl RaftLog {
@@ -60,7 +60,7 @@ impl RaftLog {
             ..Default::default()
         };
         match raft_engine::Engine::open(config) {
-            Ok(engine) => Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: dir.to_owned() }),
+            Ok(engine) => Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: Arc::from(dir) }),
             Err(raft_engine::Error::Other(e)) if e.to_string().contains("lock") => {
                 Err(Error::Locked { dir: dir.to_owned() })
             }

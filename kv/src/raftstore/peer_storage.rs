@@ -117,6 +117,11 @@ impl PeerStorage {
         Some(snapshots.swap_remove(at).1)
     }
 
+    /// Raft has asked for the members: it keeps them itself from now on.
+    pub(crate) fn forget_members(&mut self) {
+        self.conf_state = ConfState::default();
+    }
+
     /// Takes over entries that are in the write batch of this round.
     pub(crate) fn append(&mut self, entries: Vec<Entry>) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };

@@ -96,7 +96,11 @@ impl Applier {
 
     /// Whether an entry can be applied now: a commit of a merge waits until the source on this store is ready. `None` when the engine
     /// failed. The delegate's effects so far are written when this looks at the source.
-    pub(super) fn is_ready(&mut self, delegate: Delegate, entry: &Entry) -> Option<(Delegate, bool)> {
+    pub(super) fn is_ready(
+        &mut self,
+        delegate: Box<Delegate>,
+        entry: &Entry,
+    ) -> Option<(Box<Delegate>, bool)> {
         if entry.data.first() != Some(&command::KIND_COMMIT_MERGE) {
             return Some((delegate, true));
         }
@@ -146,7 +150,7 @@ impl Applier {
     }
 
     /// The target waits with an entry and all that follow.
-    pub(super) fn pause(&mut self, mut delegate: Delegate, rest: ApplyTask) {
+    pub(super) fn pause(&mut self, mut delegate: Box<Delegate>, rest: ApplyTask) {
         tracing::info!(region_id = delegate.region.id, "waits for the region that is merged into it");
         delegate.waiting = Some(VecDeque::from([rest]));
         self.delegates.insert(delegate.region.id, delegate);

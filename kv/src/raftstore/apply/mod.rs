@@ -99,7 +99,7 @@ pub(crate) struct Applier {
     size_checks: tokio::sync::mpsc::UnboundedSender<u64>,
     split_check_diff: u64,
     region_tasks: Sender<RegionTask>,
-    delegates: AHashMap<u64, Delegate>,
+    delegates: AHashMap<u64, Box<Delegate>>,
     batch: WriteBatch,
     dirty: Vec<u64>,
     done: Vec<WriteCallback>,
@@ -175,7 +175,7 @@ impl Applier {
     }
 
     fn register(&mut self, region: metapb::Region, handle: Arc<RegionHandle>, merging: bool) {
-        let delegate = Delegate {
+        let delegate = Box::new(Delegate {
             region,
             applied_index: handle.applied_index(),
             applied_term: handle.applied_term(),
@@ -186,7 +186,7 @@ impl Applier {
             dirty: false,
             merging,
             waiting: None,
-        };
+        });
         self.delegates.insert(delegate.handle.region_id, delegate);
     }
 
@@ -238,7 +238,7 @@ impl Applier {
     }
 
     /// Writes what is in the batch, with a delegate that is being worked on. `None` when the engine failed.
-    fn write_effects(&mut self, mut delegate: Delegate) -> Option<Delegate> {
+    fn write_effects(&mut self, mut delegate: Box<Delegate>) -> Option<Box<Delegate>> {
         let region_id = delegate.region.id;
         if !delegate.dirty {
             delegate.dirty = true;

@@ -39,6 +39,10 @@ impl Peer {
         if self.refuses(message.get_msg_type()) {
             return;
         }
+        // Raft would look for entries that the snapshot covers; who asks for a new leader asks again.
+        if self.is_applying() && message.get_msg_type() == MessageType::MsgTimeoutNow {
+            return;
+        }
         // A leader that is awake sends heartbeats and a follower answers them; a region falls asleep all the same.
         if !matches!(message.get_msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse) {
             self.wake();

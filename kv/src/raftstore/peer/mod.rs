@@ -124,8 +124,9 @@ impl Peer {
             max_committed_size_per_ready: 16 << 20,
             ..Default::default()
         };
-        let raft =
+        let mut raft =
             RawNode::new(&config, storage, &ctx.raft_logger).map_err(|e| Error::RaftLog(e.to_string()))?;
+        raft.mut_store().forget_members();
         let handed_to_apply = applied;
         Ok(Self {
             region,
@@ -203,6 +204,9 @@ impl Peer {
 
     /// Tries to become leader.
     pub(crate) fn campaign(&mut self) {
+        if self.is_applying() {
+            return;
+        }
         if let Err(error) = self.raft.campaign() {
             tracing::warn!(region_id = self.region.id, %error, "cannot campaign");
         }
