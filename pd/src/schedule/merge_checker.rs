@@ -31,7 +31,7 @@ pub fn check(view: &ClusterView<'_>, region: &RegionInfo, keyspace_ids: &[u32]) 
     let fits = region.approximate_size_bytes + target.approximate_size_bytes
         <= view.config.max_merge_region_size_bytes * 2;
     // Of two neighbours that could merge into each other, the one with the larger id goes.
-    let goes = region.meta.id > target.meta.id || !is_candidate_of(view, target, region);
+    let goes = region.meta.id > target.meta.id;
     if !fits || !goes {
         return None;
     }
@@ -44,11 +44,6 @@ pub fn check(view: &ClusterView<'_>, region: &RegionInfo, keyspace_ids: &[u32]) 
         Goal::Place { voters: others, leader: None }
     };
     Some(Proposal { region_id: region.meta.id, reason: "merge-small-region", kind: Kind::Merge, goal })
-}
-
-/// Whether `other` is a region that `region` could be merged into as well: both are small, so it is.
-fn is_candidate_of(view: &ClusterView<'_>, region: &RegionInfo, other: &RegionInfo) -> bool {
-    is_small(view, region) && is_small(view, other)
 }
 
 fn is_small(view: &ClusterView<'_>, region: &RegionInfo) -> bool {
