@@ -175,11 +175,11 @@ impl<'a> ClusterView<'a> {
         }
     }
 
-    /// How many replicas a region can have: no more than there are stores that stay.
+    /// How many replicas a region can have: no more than there are stores. One that leaves counts until it is empty, so that its
+    /// replicas wait for successors.
     #[must_use]
     pub fn replicas_wanted(&self) -> usize {
-        let staying = self.stores.values().filter(|store| store.health != Health::Offline).count();
-        (self.config.max_replicas as usize).min(staying.max(1))
+        (self.config.max_replicas as usize).min(self.stores.len().max(1))
     }
 
     /// A region that may get an operator: it has none, a leader, and no change of members is on its way.
