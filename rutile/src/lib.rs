@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod error;
+pub mod exit;
 pub mod local_pd;
 pub mod local_transport;
 pub mod logging;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rutile::cli::{Cli, Command};
-use rutile::{ctl, error, processes};
+use rutile::{ctl, error, exit, processes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,11 +38,8 @@ fn main() -> ExitCode {
     });
     // Whatever still runs (a client's query) does not keep the process.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("rutile: {}", error::one_line(&failure));
-            ExitCode::FAILURE
-        }
+    if let Err(failure) = &result {
+        eprintln!("rutile: {}", error::one_line(failure));
     }
+    exit::now(u8::from(result.is_err()))
 }

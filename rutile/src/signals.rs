@@ -38,7 +38,7 @@ impl StopSignals {
             () = stop => {}
             () = self.wait() => {
                 eprintln!("rutile: stopping at once; the next start recovers");
-                std::process::exit(1);
+                crate::exit::now(1);
             }
         }
     }
