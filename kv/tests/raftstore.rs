@@ -102,9 +102,11 @@ async fn splits_under_concurrent_writes_lose_nothing() {
     for writer in writers {
         writer.await.unwrap();
     }
+    while !store.store.regions().into_iter().all(|(_, leads)| leads) {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
     let regions: Vec<_> = store.store.regions().into_iter().collect();
     assert_eq!(regions.len(), 20);
-    assert!(regions.iter().all(|(_, leads)| *leads));
     assert!(regions.windows(2).all(|w| w[0].0.end_key == w[1].0.start_key), "the regions tile the key space");
     let read_all = async |store: &TestStore| {
         for w in 0..8 {

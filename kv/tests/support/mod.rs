@@ -248,16 +248,18 @@ impl TestStore {
 
     /// Writes through the region of the key, following splits.
     pub async fn put(&self, key: &[u8], value: &[u8]) {
-        for _ in 0..100 {
+        for _ in 0..2000 {
             let put = Modify::Put(Cf::Default, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
             match self.store.write(&self.ctx(key), WriteData::new(vec![put])).await {
                 Ok(()) => return,
                 Err(e)
                     if e.epoch_not_match.is_some()
                         || e.key_not_in_region.is_some()
-                        || e.region_not_found.is_some() =>
+                        || e.region_not_found.is_some()
+                        // A region that a split has just made is about to elect its leader.
+                        || e.not_leader.is_some() =>
                 {
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
                 }
                 Err(e) => panic!("write failed: {e:?}"),
             }
