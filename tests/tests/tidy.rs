@@ -23,6 +23,20 @@ const FLOORS: &[(&str, &[(&str, u8)])] = &[
             ("parser", 1),
         ],
     ),
+    (
+        "pd/src",
+        &[
+            ("server", 5),
+            ("schedule", 4),
+            ("cluster", 3),
+            ("tso", 2),
+            ("id_alloc", 2),
+            ("gc_safe_point", 2),
+            ("lease", 2),
+            ("members", 2),
+            ("replicated", 1),
+        ],
+    ),
     ("kv/client/src", &[("txn", 4), ("raw", 4), ("sender", 3), ("region_cache", 3), ("transport", 1)]),
     ("sql/expr/src", &[("func", 3), ("types", 1)]),
 ];

@@ -530,30 +530,10 @@ fn unit_expr(unit: ast::IntervalUnit) -> Expr {
 /// The registry's name of an operator.
 fn op_name(op: BinaryOp) -> Result<&'static str> {
     Ok(match op {
-        BinaryOp::Or => "or",
-        BinaryOp::Xor => "xor",
-        BinaryOp::And => "and",
-        BinaryOp::Eq => "=",
-        BinaryOp::NullSafeEq => "<=>",
-        BinaryOp::Ne => "<>",
-        BinaryOp::Lt => "<",
-        BinaryOp::Le => "<=",
-        BinaryOp::Gt => ">",
-        BinaryOp::Ge => ">=",
-        BinaryOp::BitOr => "|",
-        BinaryOp::BitAnd => "&",
-        BinaryOp::BitXor => "^",
-        BinaryOp::ShiftLeft => "<<",
-        BinaryOp::ShiftRight => ">>",
-        BinaryOp::Add => "+",
-        BinaryOp::Sub => "-",
-        BinaryOp::Mul => "*",
-        BinaryOp::Div => "/",
         BinaryOp::IntDiv => "div",
-        BinaryOp::Mod => "%",
         BinaryOp::Concat => "concat",
-        BinaryOp::JsonExtract => return Err(Error::not_supported("->")),
-        BinaryOp::JsonUnquote => return Err(Error::not_supported("->>")),
         BinaryOp::SoundsLike => return Err(Error::not_supported("SOUNDS LIKE")),
+        BinaryOp::JsonExtract | BinaryOp::JsonUnquote => return Err(Error::not_supported(op.symbol())),
+        _ => op.symbol(),
     })
 }

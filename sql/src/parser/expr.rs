@@ -5,12 +5,12 @@
 
 use crate::error::{Error, Result};
 
-use super::ast::{BinaryOp, ColumnName, Expr, IntervalUnit, Literal, TemporalKind, Truth, TypeName, UnaryOp};
+use super::ast::{BinaryOp, ColumnName, Expr, Literal, TemporalKind, Truth, TypeName, UnaryOp};
 use super::cursor::{CHAIN_MAX, DEPTH_MAX, Parser};
 use super::lexer::Tok;
 
 /// Binding powers of the levels above.
-mod prec {
+pub(super) mod prec {
     pub const OR: u8 = 1;
     pub const XOR: u8 = 2;
     pub const AND: u8 = 3;
@@ -50,7 +50,7 @@ impl Parser<'_> {
         self.comma_list(Self::expr)
     }
 
-    fn expr_prec(&mut self, min: u8) -> Result<Expr> {
+    pub(super) fn expr_prec(&mut self, min: u8) -> Result<Expr> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err(Error::TooDeep);
@@ -178,46 +178,6 @@ impl Parser<'_> {
             self.expr_prec(power + 1)?
         };
         Ok(Expr::Binary { op, left: Box::new(left), right: Box::new(right) })
-    }
-
-    /// After `+` or `-`: `INTERVAL value unit`, or a call of the function INTERVAL.
-    #[inline(never)]
-    fn interval_operand(&mut self, power: u8) -> Result<Expr> {
-        let mark = self.mark();
-        self.bump();
-        let is_call = self.is(Tok::LParen);
-        let value = self.expr();
-        if value.is_ok() && self.interval_unit_here().is_some() {
-            let unit = self.interval_unit()?;
-            return Ok(Expr::Interval { value: Box::new(value?), unit });
-        }
-        if !is_call {
-            value?;
-            return Err(self.error());
-        }
-        self.reset(mark);
-        self.expr_prec(power + 1)
-    }
-
-    fn interval_unit_here(&self) -> Option<IntervalUnit> {
-        if !self.is(Tok::Word) {
-            return None;
-        }
-        std::str::from_utf8(self.bytes(self.tok)).ok().and_then(IntervalUnit::from_name)
-    }
-
-    pub fn interval_unit(&mut self) -> Result<IntervalUnit> {
-        let unit = self.interval_unit_here().ok_or_else(|| self.error())?;
-        self.bump();
-        Ok(unit)
-    }
-
-    /// `INTERVAL value unit` as an argument.
-    pub fn interval(&mut self) -> Result<Expr> {
-        self.expect_kw("INTERVAL")?;
-        let value = Box::new(self.expr()?);
-        let unit = self.interval_unit()?;
-        Ok(Expr::Interval { value, unit })
     }
 
     #[inline(never)]
@@ -466,24 +426,6 @@ impl Parser<'_> {
         self.bump();
         let value = self.string()?;
         Ok(Expr::Literal(Literal::Temporal { kind, value }))
-    }
-
-    /// `INTERVAL 1 DAY + date`, or the function `INTERVAL(n, a, b)`.
-    #[inline(never)]
-    fn leading_interval(&mut self) -> Result<Expr> {
-        let mark = self.mark();
-        if self.peek().kind == Tok::LParen {
-            self.bump();
-            let args = self.paren_list(Self::expr)?;
-            if args.len() > 1 && self.interval_unit_here().is_none() {
-                return Ok(super::ast::Function::call("INTERVAL", args));
-            }
-            self.reset(mark);
-        }
-        let interval = self.interval()?;
-        self.expect(Tok::Plus)?;
-        let date = self.expr_prec(prec::MUL)?;
-        Ok(Expr::Binary { op: BinaryOp::Add, left: Box::new(interval), right: Box::new(date) })
     }
 
     #[inline(never)]

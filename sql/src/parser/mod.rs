@@ -12,6 +12,7 @@ mod dml;
 mod expr;
 mod from;
 mod function;
+mod interval;
 mod keywords;
 mod lexer;
 mod query;

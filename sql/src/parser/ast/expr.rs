@@ -316,6 +316,38 @@ impl BinaryOp {
         use BinaryOp::*;
         matches!(self, Eq | NullSafeEq | Ne | Lt | Le | Gt | Ge)
     }
+
+    /// How it is written.
+    pub fn symbol(self) -> &'static str {
+        use BinaryOp::*;
+        match self {
+            Or => "or",
+            Xor => "xor",
+            And => "and",
+            Eq => "=",
+            NullSafeEq => "<=>",
+            Ne => "<>",
+            Lt => "<",
+            Le => "<=",
+            Gt => ">",
+            Ge => ">=",
+            BitOr => "|",
+            BitAnd => "&",
+            BitXor => "^",
+            ShiftLeft => "<<",
+            ShiftRight => ">>",
+            Add => "+",
+            Sub => "-",
+            Mul => "*",
+            Div => "/",
+            IntDiv => "DIV",
+            Mod => "%",
+            Concat => "||",
+            JsonExtract => "->",
+            JsonUnquote => "->>",
+            SoundsLike => "sounds like",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -96,7 +96,7 @@ impl Printer<'_> {
         if op == BinaryOp::Concat {
             return Some(format!("concat({l},{r})"));
         }
-        Some(format!("({l} {} {r})", sign(op)))
+        Some(format!("({l} {} {r})", op.symbol()))
     }
 
     fn case(&self, operand: Option<&Expr>, whens: &[(Expr, Expr)], else_: Option<&Expr>) -> Option<String> {
@@ -189,34 +189,4 @@ fn quoted(text: &str) -> String {
 /// A column in backquotes; the table is the one it belongs to.
 fn column(name: &ColumnName) -> String {
     format!("`{}`", name.name.replace('`', "``"))
-}
-
-fn sign(op: BinaryOp) -> &'static str {
-    match op {
-        BinaryOp::Or => "or",
-        BinaryOp::Xor => "xor",
-        BinaryOp::And => "and",
-        BinaryOp::Eq => "=",
-        BinaryOp::NullSafeEq => "<=>",
-        BinaryOp::Ne => "<>",
-        BinaryOp::Lt => "<",
-        BinaryOp::Le => "<=",
-        BinaryOp::Gt => ">",
-        BinaryOp::Ge => ">=",
-        BinaryOp::BitOr => "|",
-        BinaryOp::BitAnd => "&",
-        BinaryOp::BitXor => "^",
-        BinaryOp::ShiftLeft => "<<",
-        BinaryOp::ShiftRight => ">>",
-        BinaryOp::Add => "+",
-        BinaryOp::Sub => "-",
-        BinaryOp::Mul => "*",
-        BinaryOp::Div => "/",
-        BinaryOp::IntDiv => "DIV",
-        BinaryOp::Mod => "%",
-        BinaryOp::Concat => "||",
-        BinaryOp::JsonExtract => "->",
-        BinaryOp::JsonUnquote => "->>",
-        BinaryOp::SoundsLike => "sounds like",
-    }
 }
