@@ -39,9 +39,11 @@ slt-peer: ## the same SQL cases against another MySQL server: make slt-peer MYSQ
 	cargo build --release --locked --workspace --bin rutile-slt
 	MYSQL_PEER=$(MYSQL_PEER) $(CARGO_TARGET_DIR)/release/rutile-slt check
 
-bench: setup-bench ## sysbench side by side with MariaDB (and a MySQL given as MYSQL_PEER=host:port)
-	cargo build --release --locked --workspace --bin rutile
+bench: setup-bench ## sysbench beside MariaDB (and a MySQL given as MYSQL_PEER=host:port), on three stores beside Galera, raw access beside etcd
+	cargo build --release --locked --workspace --bins
 	scripts/bench-sysbench.sh
+	BENCH_NODES=3 scripts/bench-sysbench.sh
+	scripts/bench-raw.sh
 
 soak: build ## long crash runs: ROUNDS=200 by default
 	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked --workspace --test crash -- --nocapture

@@ -1,54 +1,80 @@
 #!/usr/bin/env bash
 # sysbench on Rutile's playground beside MariaDB and, with MYSQL_PEER=host:port (root, no password), a MySQL server:
 # the servers one after another for each case, every commit fsynced on each. Prints a Markdown table of transactions per second.
+# BENCH_NODES=3: a SQL server on three stores and three members of the placement driver, beside three nodes of MariaDB Galera.
 #   BENCH_SECONDS=10  BENCH_THREADS="1 16 64"  BENCH_CASES="…"  BENCH_TABLES=4  BENCH_ROWS=100000  RUTILE_BIN=…
 set -euo pipefail
+# shellcheck source=scripts/bench-lib.sh
+source "$(dirname "$0")/bench-lib.sh"
 seconds=${BENCH_SECONDS:-10}
 threads=${BENCH_THREADS:-1 16 64}
 cases=${BENCH_CASES:-point_select read_only read_write write_only update_index update_non_index insert}
 tables=${BENCH_TABLES:-4}
 rows=${BENCH_ROWS:-100000}
-bin=${RUTILE_BIN:-${CARGO_TARGET_DIR:-$HOME/.cache/rutile/target}/release/rutile}
-work=$(mktemp -d)
-pids=()
-
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-
-query() { mysql --no-defaults -h127.0.0.1 -P"$1" -uroot -N -e "$2"; }
-
-wait_ready() { # port
-  for _ in $(seq 600); do query "$1" 'SELECT 1' >/dev/null 2>&1 && return; sleep 0.1; done
-  echo "the server on port $1 does not answer" >&2
-  exit 1
-}
+nodes=${BENCH_NODES:-1}
 
 start_rutile() {
   local port; port=$(free_port)
-  "$bin" playground --data-dir "$work/rutile" --sql-port "$port" --pd-port "$(free_port)" --kv-port "$(free_port)" \
-    --status-port "$(free_port)" >"$work/rutile.log" 2>&1 &
-  pids+=($!)
+  run_in_background rutile "$bin" playground --data-dir "$work/rutile" --sql-port "$port" --pd-port "$(free_port)" \
+    --kv-port "$(free_port)" --status-port "$(free_port)"
   wait_ready "$port"
   names+=(rutile); ports+=("$port")
 }
 
+# A SQL server over three stores.
+start_rutile_cluster() {
+  local port; port=$(free_port)
+  start_rutile_stores
+  run_in_background sql "$bin" sql --addr "127.0.0.1:$port" --status-addr "127.0.0.1:$(free_port)" --pd "$pd_addresses"
+  wait_ready "$port"
+  names+=(rutile); ports+=("$port")
+}
+
+# Galera's copying of data fails as root.
+mariadb_user=$(id -un)
+[ "$mariadb_user" = root ] && mariadb_user=mysql && chmod 711 "$work"
+mariadb_options=(--no-defaults --user="$mariadb_user" --bind-address=127.0.0.1 --innodb-flush-log-at-trx-commit=1
+  --innodb-log-file-size=1G --max-connections=2000)
+
+make_mariadb() { # directory
+  mkdir "$work/$1"
+  [ "$(id -un)" = "$mariadb_user" ] || chown "$mariadb_user" "$work/$1"
+  mariadb-install-db --no-defaults --auth-root-authentication-method=normal --user="$mariadb_user" --datadir="$work/$1" \
+    >"$work/$1-install.log" 2>&1
+}
+
 start_mariadb() {
   command -v mariadbd >/dev/null || { echo "SKIPPED: MariaDB is not installed" >&2; return; }
-  local port user; port=$(free_port); user=$(id -un)
-  mariadb-install-db --no-defaults --auth-root-authentication-method=normal --user="$user" --datadir="$work/mariadb" \
-    >"$work/mariadb-install.log" 2>&1
-  mariadbd --no-defaults --user="$user" --datadir="$work/mariadb" --socket="$work/mariadb.sock" --port="$port" \
-    --bind-address=127.0.0.1 --innodb-flush-log-at-trx-commit=1 --log-bin="$work/mariadb/binlog" --sync-binlog=1 \
-    --innodb-buffer-pool-size=2G --innodb-log-file-size=1G --max-connections=2000 >"$work/mariadb.log" 2>&1 &
-  pids+=($!)
+  local port; port=$(free_port)
+  make_mariadb mariadb
+  run_in_background mariadb mariadbd "${mariadb_options[@]}" --datadir="$work/mariadb" --socket="$work/mariadb/sock" \
+    --port="$port" --innodb-buffer-pool-size=2G --log-bin="$work/mariadb/binlog" --sync-binlog=1
   wait_ready "$port"
   names+=(mariadb); ports+=("$port")
+}
+
+galera_size() { [ "$(query "$1" "SHOW STATUS LIKE 'wsrep_cluster_size'" | cut -f2)" = "$2" ]; }
+
+# Three nodes; the load goes to the first, as it goes to one SQL server.
+start_galera() {
+  local library=/usr/lib/galera/libgalera_smm.so n port first group list="" groups=()
+  [ -e "$library" ] || { echo "SKIPPED: Galera is not installed" >&2; return; }
+  for n in 1 2 3; do groups[n]=$(free_port); list+=${list:+,}127.0.0.1:${groups[n]}; done
+  for n in 1 2 3; do
+    port=$(free_port)
+    make_mariadb "galera$n"
+    group=gcomm://$list
+    [ "$n" = 1 ] && first=$port && group=gcomm://
+    run_in_background "galera$n" mariadbd "${mariadb_options[@]}" --datadir="$work/galera$n" --socket="$work/galera$n/sock" \
+      --port="$port" --innodb-buffer-pool-size=1G --binlog-format=ROW --innodb-autoinc-lock-mode=2 --wsrep-on=ON \
+      --wsrep-provider="$library" --wsrep-cluster-name=bench --wsrep-cluster-address="$group" --wsrep-sst-method=rsync \
+      --wsrep-node-name="n$n" --wsrep-node-address="127.0.0.1:${groups[n]}" \
+      --wsrep-sst-receive-address="127.0.0.1:$(free_port)" \
+      --wsrep-provider-options="gmcast.listen_addr=tcp://127.0.0.1:${groups[n]};ist.recv_addr=127.0.0.1:$(free_port)"
+    wait_ready "$port"
+    wait_until "Galera with $n nodes" galera_size "$first" "$n"
+  done
+  names+=(galera); ports+=("$first")
 }
 
 sb() { # port case threads command
@@ -62,11 +88,14 @@ prepare() { # port
 }
 
 names=() ports=()
-start_rutile
-start_mariadb
-if [ -n "${MYSQL_PEER:-}" ]; then
+case $nodes in
+  1) start_rutile; start_mariadb ;;
+  3) start_rutile_cluster; start_galera ;;
+  *) echo "BENCH_NODES is 1 or 3" >&2; exit 2 ;;
+esac
+if [ "$nodes" = 1 ] && [ -n "${MYSQL_PEER:-}" ]; then
   names+=(mysql); ports+=("${MYSQL_PEER##*:}")
-else
+elif [ "$nodes" = 1 ]; then
   echo "SKIPPED: MySQL (give a server as MYSQL_PEER=host:port)" >&2
 fi
 for port in "${ports[@]}"; do prepare "$port"; done

@@ -5,7 +5,7 @@ venv="${RUTILE_VENV:-$HOME/.cache/rutile/venv}"
 sudo=""; [ "$(id -u)" = 0 ] || sudo=sudo
 
 packages=(build-essential clang libclang-dev pkg-config python3-venv mariadb-client sysbench default-jdk-headless maven etcd-client)
-[ "${1:-}" = bench ] && packages+=(mariadb-server)
+[ "${1:-}" = bench ] && packages+=(mariadb-server galera-4 rsync socat lsof etcd-server)
 missing=()
 for p in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' && continue
