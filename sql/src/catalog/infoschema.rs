@@ -107,6 +107,13 @@ impl Catalog {
         if newest != self.snapshot().version() { self.reload().await } else { Ok(()) }
     }
 
+    /// [`Catalog::refresh`]; whether that brought a newer schema.
+    pub async fn learn(&self) -> Result<bool> {
+        let known = self.snapshot().version();
+        self.refresh().await?;
+        Ok(self.snapshot().version() > known)
+    }
+
     async fn reload(&self) -> Result<()> {
         let snapshot = self.client.snapshot(self.client.timestamp().await?);
         let loaded = meta::load(&snapshot).await?;

@@ -64,7 +64,7 @@ impl Conn {
                 }
                 return Ok(Next::Go);
             }
-            COM_STMT_PREPARE => self.prepare(body),
+            COM_STMT_PREPARE => Box::pin(self.prepare(body)).await,
             COM_STMT_FETCH => Box::pin(self.fetch(&body)).await?,
             COM_CHANGE_USER => return Box::pin(self.change_user(&body)).await,
             COM_PROCESS_INFO => self.query(Bytes::from_static(b"SHOW PROCESSLIST")).await?,
@@ -82,7 +82,7 @@ impl Conn {
     async fn simple(&mut self, command: u8, body: &Bytes) -> Result<()> {
         match command {
             COM_PING => Ok(()),
-            COM_INIT_DB => self.session.use_database(&String::from_utf8_lossy(body)),
+            COM_INIT_DB => self.session.use_database(&String::from_utf8_lossy(body)).await,
             COM_RESET_CONNECTION => {
                 self.statements.clear();
                 self.session.reset().await
@@ -163,8 +163,8 @@ impl Conn {
         }
     }
 
-    fn prepare(&mut self, text: Bytes) {
-        let id = match self.session.prepare(text) {
+    async fn prepare(&mut self, text: Bytes) {
+        let id = match self.session.prepare(text).await {
             Ok(id) => id,
             Err(error) => return self.error(&error),
         };
@@ -277,9 +277,10 @@ impl Conn {
         let result = match changed {
             Ok(logged_in) => {
                 self.statements.clear();
-                let changed = self.session.change_user(logged_in.login).await;
-                changed
-                    .and_then(|()| logged_in.database.map_or(Ok(()), |name| self.session.use_database(&name)))
+                match self.session.change_user(logged_in.login).await {
+                    Ok(()) => self.session.enter(logged_in.database).await,
+                    refused => refused,
+                }
             }
             Err(LoginError::Refused(error)) => Err(error),
             Err(LoginError::Gone) => return Ok(Next::Stop),

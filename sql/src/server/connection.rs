@@ -97,7 +97,7 @@ pub(super) async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAd
     let session = Session::new(Arc::clone(&shared.instance), connection, logged_in.login);
     let capabilities = logged_in.capabilities;
     let mut conn = Conn { shared, io, session, capabilities, host, statements: AHashMap::new() };
-    match logged_in.database.map_or(Ok(()), |name| conn.session.use_database(&name)) {
+    match conn.session.enter(logged_in.database).await {
         Ok(()) => {
             let ok = conn.session.command_ok();
             write_ok(&mut conn.io, capabilities, 0, &ok);

@@ -47,6 +47,7 @@ impl Session {
         let lone_read_only = self.lone_read_only();
         let begun = Instant::now();
         let mut tries = 0;
+        let mut learned = false;
         loop {
             tries += 1;
             // Whoever changes the schema sees that this statement may use it so.
@@ -67,6 +68,11 @@ impl Session {
                 drop((ctx, current));
                 self.await_schema(version, begun).await?;
                 tries -= 1;
+                continue;
+            }
+            if !learned && self.may_be_known_elsewhere(&error).await {
+                learned = true;
+                self.warnings.clear();
                 continue;
             }
             if !self.may_retry(&error, tries) || cancel.is_cancelled() {

@@ -286,6 +286,16 @@ impl Session {
         }
     }
 
+    /// Whether what `error` misses may have been made through another server a moment ago: a newer schema was there, and is now
+    /// known. Whoever creates a table through one server can then use it through any other at once.
+    pub(super) async fn may_be_known_elsewhere(&self, error: &Error) -> bool {
+        let missing = matches!(
+            error,
+            Error::BadDb { .. } | Error::NoSuchTable { .. } | Error::BadField { .. } | Error::UnknownTable { .. }
+        );
+        missing && self.instance.catalog.learn().await.unwrap_or(false)
+    }
+
     /// An interruption by `max_execution_time` has an error of its own.
     fn timed(&self, error: Error) -> Error {
         let exceeded = self.limit.as_ref().is_some_and(execution::TimeLimit::is_exceeded);
@@ -424,11 +434,23 @@ impl Session {
         }
     }
 
+    /// The database that the client named when it logged in, if any.
+    pub async fn enter(&mut self, database: Option<String>) -> Result<()> {
+        match database {
+            Some(name) => self.use_database(&name).await,
+            None => Ok(()),
+        }
+    }
+
     /// USE and COM_INIT_DB.
-    pub fn use_database(&mut self, name: &str) -> Result<()> {
-        let schema = self.instance.catalog.snapshot();
+    pub async fn use_database(&mut self, name: &str) -> Result<()> {
+        let mut schema = self.instance.catalog.snapshot();
+        let missing = Error::BadDb { db: name.to_owned() };
+        if schema.database(name).is_none() && self.may_be_known_elsewhere(&missing).await {
+            schema = self.instance.catalog.snapshot();
+        }
         let Some(entry) = schema.database(name) else {
-            return Err(Error::BadDb { db: name.to_owned() });
+            return Err(missing);
         };
         let account = self.state.account.read().clone();
         if !account.may_use(name) {

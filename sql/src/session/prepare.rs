@@ -31,9 +31,15 @@ impl Session {
     }
 
     /// Prepares a text; answers the statement's number.
-    pub fn prepare(&mut self, text: Bytes) -> Result<u32> {
+    pub async fn prepare(&mut self, text: Bytes) -> Result<u32> {
         self.clear_warnings();
-        let prepared = self.make_prepared(text)?;
+        let mut prepared = self.make_prepared(text.clone());
+        if let Err(error) = &prepared
+            && self.may_be_known_elsewhere(error).await
+        {
+            prepared = self.make_prepared(text);
+        }
+        let prepared = prepared?;
         self.count_prepared()?;
         Ok(self.prepared.add(prepared))
     }

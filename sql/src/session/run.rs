@@ -49,8 +49,14 @@ impl Session {
             Statement::Show(_) | Statement::Describe { .. } => {
                 self.check_statement(&statement)?;
                 let ctx = self.statement_context(&request, false, cancel);
-                let output = Box::pin(crate::show::execute(&statement, &ctx)).await?;
-                Ok(self.answer(output, ctx))
+                let mut output = Box::pin(crate::show::execute(&statement, &ctx)).await;
+                if let Err(error) = &output
+                    && self.may_be_known_elsewhere(error).await
+                {
+                    let ctx = self.statement_context(&request, false, ctx.cancel.clone());
+                    output = Box::pin(crate::show::execute(&statement, &ctx)).await;
+                }
+                Ok(self.answer(output?, ctx))
             }
             _ => {
                 let mut ctx = self.context(self.lone_txn(), &request, false, cancel);
@@ -86,7 +92,7 @@ impl Session {
             },
             Statement::Set(items) => self.set(items, ctx).await?,
             Statement::SetTransaction(set) => self.set_transaction(set)?,
-            Statement::Use(name) => self.use_database(name)?,
+            Statement::Use(name) => self.use_database(name).await?,
             Statement::Prepare { name, source } => self.prepare_named(name, source)?,
             Statement::Deallocate { name } => {
                 self.prepared.remove_named(name)?;

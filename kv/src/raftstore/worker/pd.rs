@@ -117,6 +117,12 @@ async fn session(
                 None => return,
             },
             answer = answers.next() => match answer {
+                Some(Ok(answer)) if asks_for_news(&answer) => {
+                    let Some(handle) = ctx.registry.get(answer.region_id) else { continue };
+                    if !send(ctx, &tx, &handle).await {
+                        return;
+                    }
+                }
                 Some(Ok(answer)) => act(ctx, pd, answer),
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the stream of region heartbeats broke");
@@ -156,6 +162,17 @@ async fn send(
         ..Default::default()
     };
     tx.send(heartbeat).await.is_ok()
+}
+
+/// An answer without a step: the region's heartbeat is wanted at once.
+fn asks_for_news(answer: &pdpb::RegionHeartbeatResponse) -> bool {
+    answer.region_id != 0
+        && answer.header.as_ref().is_none_or(|header| header.error.is_none())
+        && answer.change_peer.is_none()
+        && answer.change_peer_v2.is_none()
+        && answer.transfer_leader.is_none()
+        && answer.merge.is_none()
+        && answer.split_region.is_none()
 }
 
 /// One step of an operator, if it is still meant for the region as it is.
