@@ -45,8 +45,11 @@ bench: setup-bench ## sysbench beside MariaDB (and a MySQL given as MYSQL_PEER=h
 	BENCH_NODES=3 scripts/bench-sysbench.sh
 	scripts/bench-raw.sh
 
-soak: build ## long crash runs: ROUNDS=200 by default
+soak: build ## long runs of crashes and faults: ROUNDS=200 crashes and faults, 10 kills each, 100 seeds of registers
 	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked --workspace --test crash -- --nocapture
+	FAULTS=$${ROUNDS:-200} KILLS=10 SCALE_OUT_REGIONS=150 \
+		cargo test --release --locked --workspace --test fault -- --nocapture --test-threads 1
+	LINEAR_SEEDS=$$(seq -s, 1 $${SEEDS:-100}) cargo test --release --locked --workspace --test linear -- --nocapture
 
 dist:
 	cargo build --profile dist --locked --workspace --bin rutile

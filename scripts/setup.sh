@@ -4,7 +4,7 @@ set -euo pipefail
 venv="${RUTILE_VENV:-$HOME/.cache/rutile/venv}"
 sudo=""; [ "$(id -u)" = 0 ] || sudo=sudo
 
-packages=(build-essential clang libclang-dev pkg-config python3-venv mariadb-client sysbench default-jdk-headless maven etcd-client)
+packages=(build-essential clang libclang-dev pkg-config python3-venv mariadb-client sysbench default-jdk-headless maven etcd-client iproute2 nftables haproxy)
 [ "${1:-}" = bench ] && packages+=(mariadb-server galera-4 rsync socat lsof etcd-server)
 missing=()
 for p in "${packages[@]}"; do
@@ -19,7 +19,7 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing: ${missing[*]}"
   $sudo apt-get update -qq
-  # A database server installed for benchmarks shall not start by itself.
+  # Servers installed for tests and benchmarks shall not start by themselves.
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 

@@ -4,13 +4,14 @@
 
 mod support;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rutile_linear::{Kind, NEVER, Op, is_linearizable};
 use rutile_proto::metapb::PeerRole;
 use support::cluster::Cluster;
 use support::net::{Fate, ends};
@@ -19,60 +20,8 @@ use tokio::sync::RwLock;
 const STORES: usize = 3;
 const KEYS: usize = 12;
 const CLIENTS: usize = 4;
-/// A checked history is a bit set.
 const OPS_PER_KEY_MAX: usize = 120;
 const FAULTS: usize = 10;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Write(u64),
-    /// 0 is "nothing".
-    Read(u64),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Op {
-    kind: Kind,
-    start: u64,
-    /// `u64::MAX`: the outcome is unknown, it may take effect at any time.
-    end: u64,
-}
-
-/// Whether a history is one of a register that holds 0 at first (Wing and Gong's search with memory).
-fn is_linearizable(ops: &[Op]) -> bool {
-    assert!(ops.len() <= 128, "{} operations", ops.len());
-    let mut seen = HashSet::new();
-    search(ops, 0, 0, &mut seen)
-}
-
-fn search(ops: &[Op], done: u128, value: u64, seen: &mut HashSet<(u128, u64)>) -> bool {
-    let open = || (0..ops.len()).filter(|i| done & (1 << i) == 0);
-    // Those with an unknown outcome need not have happened.
-    if open().all(|i| ops[i].end == u64::MAX) {
-        return true;
-    }
-    if !seen.insert((done, value)) {
-        return false;
-    }
-    let first_end = open().map(|i| ops[i].end).min().unwrap_or(u64::MAX);
-    open().filter(|i| ops[*i].start <= first_end).any(|i| match ops[i].kind {
-        Kind::Write(new) => search(ops, done | 1 << i, new, seen),
-        Kind::Read(read) => read == value && search(ops, done | 1 << i, value, seen),
-    })
-}
-
-#[test]
-fn the_checker_tells_registers_from_others() {
-    let op = |kind, start, end| Op { kind, start, end };
-    use Kind::{Read, Write};
-    assert!(is_linearizable(&[op(Write(1), 0, 5), op(Read(0), 1, 2), op(Read(1), 3, 4)]));
-    assert!(!is_linearizable(&[op(Write(1), 0, 5), op(Read(1), 1, 2), op(Read(0), 3, 4)]));
-    assert!(!is_linearizable(&[op(Write(1), 0, 1), op(Read(0), 2, 3)]), "a stale read");
-    assert!(!is_linearizable(&[op(Write(1), 0, 1), op(Write(2), 2, 3), op(Read(1), 4, 5)]), "a lost write");
-    let lost = op(Write(2), 2, u64::MAX);
-    assert!(is_linearizable(&[op(Write(1), 0, 1), lost, op(Read(1), 4, 5), op(Read(2), 6, 7)]));
-    assert!(!is_linearizable(&[op(Write(1), 0, 1), lost, op(Read(2), 4, 5), op(Read(1), 6, 7)]));
-}
 
 struct Run {
     cluster: RwLock<Cluster>,
@@ -102,7 +51,7 @@ impl Run {
                 match tokio::time::timeout(limit, put).await {
                     Ok(Ok(())) => {}
                     Ok(Err(e)) if e.undetermined_result.is_none() => return,
-                    _ => return self.record(key, Op { kind: Kind::Write(value), start, end: u64::MAX }),
+                    _ => return self.record(key, Op { kind: Kind::Write(value), start, end: NEVER }),
                 }
                 Kind::Write(value)
             }
