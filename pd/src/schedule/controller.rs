@@ -111,6 +111,16 @@ impl Controller {
         answers
     }
 
+    /// Ends the operators that need a store of these: it was lost or is leaving. What is left half done is seen to anew.
+    pub fn give_up_on(&mut self, stores: &[u64]) {
+        let stranded = |running: &Running| stores.iter().any(|store| running.operator.needs(*store));
+        let ids: Vec<u64> =
+            self.running.iter().filter(|(_, running)| stranded(running)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.end(id, Status::Cancelled);
+        }
+    }
+
     /// Ends an operator by hand; false when there is none. Both halves of a merge end.
     pub fn cancel(&mut self, region_id: u64) -> bool {
         let Some(running) = self.running.get(&region_id) else { return false };
@@ -277,6 +287,11 @@ mod tests {
         assert_eq!(controller.tick(&tree, 108_000).len(), 1, "sent again");
         assert_eq!(controller.tick(&tree, 200_000).len(), 0);
         assert_eq!(controller.of_region(1).unwrap().status, Status::Timeout);
+        controller.add(transfer()).unwrap();
+        controller.give_up_on(&[3]);
+        assert!(controller.is_running(1));
+        controller.give_up_on(&[2]);
+        assert!(!controller.is_running(1), "the store that shall lead is lost");
         controller.add(transfer()).unwrap();
         assert!(controller.cancel(1) && !controller.cancel(1));
     }

@@ -12,6 +12,8 @@ use crate::cluster::region_tree::RegionInfo;
 
 /// How long a step may take that moves no data.
 const STEP_MS: u64 = 60_000;
+/// How long a hand-over may take: it waits for a peer that may be gone, and meanwhile nothing else happens to the region.
+const TRANSFER_MS: u64 = 10_000;
 /// How long a new peer may take to catch up, beside what its size needs.
 const ADD_MS: u64 = 600_000;
 /// Bytes per millisecond that a snapshot goes at least.
@@ -109,6 +111,7 @@ impl Step {
     fn time_limit_ms(&self, region_size_bytes: u64) -> u64 {
         match self {
             Step::AddLearner(_) => ADD_MS + region_size_bytes / ADD_BYTES_PER_MS,
+            Step::TransferLeader(_) => TRANSFER_MS,
             Step::AwaitMerge { .. } | Step::Merge(_) => 4 * STEP_MS,
             _ => STEP_MS,
         }
@@ -287,6 +290,12 @@ impl Operator {
             Step::Remove(peer) => Some(peer.store_id),
             _ => None,
         })
+    }
+
+    /// Whether something that it still needs is on this store.
+    #[must_use]
+    pub fn needs(&self, store: u64) -> bool {
+        self.leader_goes_to() == Some(store) || self.adds().any(|added| added == store)
     }
 
     /// Where it still moves the leader.

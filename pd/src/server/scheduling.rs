@@ -250,6 +250,11 @@ impl PdService {
         let now_ms = self.clock.now_ms();
         let alone = leading.cluster.view().stores.iter().filter(|store| !store.is_tombstone()).count() < 2;
         if !alone {
+            let lost: Vec<u64> = leading.with_view(now_ms, |cluster, _| {
+                let lost = cluster.stores.values().filter(|store| store.health != Health::Up);
+                lost.map(|store| store.id).collect()
+            });
+            leading.scheduling.controller.lock().give_up_on(&lost);
             let begin = std::time::Instant::now();
             for proposal in leading.propose(now_ms) {
                 if let Err(error) = leading.start(&proposal, proposal.reason, now_ms).await {
