@@ -291,7 +291,10 @@ impl Session {
     pub(super) async fn may_be_known_elsewhere(&self, error: &Error) -> bool {
         let missing = matches!(
             error,
-            Error::BadDb { .. } | Error::NoSuchTable { .. } | Error::BadField { .. } | Error::UnknownTable { .. }
+            Error::BadDb { .. }
+                | Error::NoSuchTable { .. }
+                | Error::BadField { .. }
+                | Error::UnknownTable { .. }
         );
         missing && self.instance.catalog.learn().await.unwrap_or(false)
     }
