@@ -27,10 +27,11 @@ impl BackoffKind {
     /// First pause and longest pause in milliseconds.
     const fn bounds_ms(self) -> (u64, u64) {
         match self {
-            BackoffKind::RegionMiss => (2, 500),
+            // An election takes a second or two: whoever waits for one shall notice its end soon.
+            BackoffKind::RegionMiss => (2, 200),
             BackoffKind::UpdateLeader => (0, 50),
             BackoffKind::ServerBusy => (20, 2000),
-            BackoffKind::Rpc => (20, 1000),
+            BackoffKind::Rpc => (20, 250),
             BackoffKind::TxnLock => (1, 500),
         }
     }
@@ -113,7 +114,7 @@ mod tests {
         let delays: Vec<u64> =
             std::iter::from_fn(|| backoff.next_delay_ms(BackoffKind::RegionMiss, 0)).collect();
         assert!(delays[0] <= 2);
-        assert!(delays.iter().all(|d| *d <= 500));
+        assert!(delays.iter().all(|d| *d <= 200));
         assert_eq!(delays.iter().sum::<u64>(), 5_000);
     }
 

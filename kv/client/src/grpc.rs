@@ -23,7 +23,12 @@ use crate::batch_stream::{BatchStream, from_batched, to_batched};
 use crate::error::{Error, Result, TransportError};
 use crate::transport::{PdRequest, PdResponse, StoreRequest, StoreResponse, Transport};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection is asked for a sign of life so often,
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// and given up after so long without one: by then another store may lead. No longer than that do requests hang on a store
+/// that is cut off.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const PD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A new cluster elects its first leader within it.
 const ELECTION_MAX: Duration = Duration::from_secs(10);
@@ -193,8 +198,8 @@ async fn channel(address: &str, timeout: Duration) -> Result<Channel, TransportE
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(3))
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .initial_connection_window_size(16 << 20)
         .initial_stream_window_size(4 << 20);
     endpoint.connect().await.map_err(|e| TransportError::not_sent(format!("{address}: {}", chain(&e))))

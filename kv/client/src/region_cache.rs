@@ -106,6 +106,11 @@ impl Region {
         }
     }
 
+    /// Tries another peer than the one on `store`, unless somebody did so before; `false` if there is no other voter.
+    pub fn leave_store(&self, store: StoreId) -> bool {
+        self.leader_store() != Some(store) || self.try_next_peer()
+    }
+
     /// The context of a request to the leader.
     #[must_use]
     pub fn context(&self) -> Context {
@@ -341,6 +346,10 @@ mod tests {
         assert_eq!(region.leader().store_id, 3);
         assert!(region.try_next_peer());
         assert_eq!(region.leader().store_id, 1);
+        // Many requests that fail together leave a store once.
+        let lost = StoreId::new(1).unwrap();
+        assert!(region.leave_store(lost) && region.leave_store(lost) && region.leave_store(lost));
+        assert_eq!(region.leader().store_id, 2);
     }
 
     proptest::proptest! {

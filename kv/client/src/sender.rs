@@ -285,7 +285,7 @@ impl Cluster {
         self.transport.forget_store(store);
         backoff.wait(BackoffKind::Rpc, Error::Store { store, message: error.message }).await?;
         // Another peer may lead by now; the placement driver may know as well.
-        if !region.try_next_peer() || rand::random::<u8>() < 64 {
+        if !region.leave_store(store) || rand::random::<u8>() < 64 {
             self.regions.invalidate(region);
         }
         Ok(())
