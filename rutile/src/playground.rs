@@ -186,7 +186,12 @@ fn local_client(pd: &rutile_pd::Server, stores: &[Node]) -> Result<Client> {
 
 /// What the user is told when a store does not start.
 pub fn store_error(error: &node::Error) -> Error {
-    Error::Kv(error.to_string())
+    match error {
+        node::Error::Engine(rutile_kv::engine::Error::Locked { dir }) => {
+            unusable(dir, "another rutile process uses it")
+        }
+        other => Error::Kv(other.to_string()),
+    }
 }
 
 /// The data directory, made if it is missing.

@@ -27,7 +27,9 @@ pub enum Error {
         actual: u64,
     },
     /// Table files without logs or the other way round.
-    #[error("the data directory {dir} is incomplete: {what}")]
+    #[error(
+        "the data directory {dir} is incomplete: {what}; put back what is missing, or use an empty directory"
+    )]
     Incomplete {
         /// The store's directory.
         dir: String,
@@ -36,15 +38,16 @@ pub enum Error {
     },
     /// Table files of one store and logs of another.
     #[error(
-        "the data directory {dir} does not belong together: its raft logs are of store {logs}, its data is of store {data}"
+        "the data directory {dir} does not belong together: its raft logs are of store {logs}, its data is of store {data}; \
+         put back what belongs together, or use an empty directory"
     )]
     Mixed {
         /// The store's directory.
         dir: String,
-        /// The store whose logs they are.
-        logs: u64,
-        /// The store whose data it is.
-        data: u64,
+        /// The store whose logs they are, and its cluster.
+        logs: String,
+        /// The store whose data it is, and its cluster.
+        data: String,
     },
     /// See the engine's error.
     #[error(transparent)]
@@ -67,8 +70,10 @@ pub async fn identify(engine: &Engine, log: &RaftLog, pd: &dyn PdClient) -> Resu
             });
         }
         let mark = engine.get(Cf::Raft, keys::STORE_MARK)?.and_then(|m| StoreIdent::decode(m).ok());
-        if let Some(mark) = mark.filter(|mark| mark.store_id != ident.store_id) {
-            return Err(Error::Mixed { dir: dir(), logs: ident.store_id, data: mark.store_id });
+        // Stores of two clusters may well have the same id.
+        if let Some(mark) = mark.filter(|mark| *mark != ident) {
+            let name = |store: &StoreIdent| format!("{} of cluster {}", store.store_id, store.cluster_id);
+            return Err(Error::Mixed { dir: dir(), logs: name(&ident), data: name(&mark) });
         }
         return Ok(ident);
     }

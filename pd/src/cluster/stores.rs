@@ -79,8 +79,10 @@ impl Stores {
             .iter()
             .find(|o| o.meta.id != store.id && !o.is_tombstone() && o.meta.address == store.address)
         {
-            let text =
-                format!("duplicated store address: {} is used by store {}", store.address, other.meta.id);
+            let text = format!(
+                "duplicated store address: {} is used by store {}; choose another with --addr, or decommission that store",
+                store.address, other.meta.id
+            );
             return Err(StoreRefused::DuplicateAddress(text));
         }
         if let Some(known) = self.get(store.id) {
