@@ -53,7 +53,9 @@ async fn kills<F: Future<Output = Option<usize>>>(
         let victim = victim.expect("found");
         load.take_failures();
         cluster.processes[victim].kill();
-        spans.push(load.goes_on(Instant::now()).await);
+        let took = load.goes_on(Instant::now()).await;
+        println!("{} killed: {} ms", cluster.processes[victim].name, took.as_millis());
+        spans.push(took);
         let failures = load.take_failures();
         failures.iter().for_each(|(w, failure)| println!("writer {w}: {failure}"));
         failed += failures.len();

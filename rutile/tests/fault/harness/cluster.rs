@@ -389,7 +389,8 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let Some(dir) = self.dir.take() else { return };
-        if !std::thread::panicking() {
+        // `FAULT_KEEP=1` keeps them in any case.
+        if !std::thread::panicking() && std::env::var_os("FAULT_KEEP").is_none() {
             return;
         }
         for process in &self.processes {
