@@ -16,6 +16,7 @@ macro_rules! package {
 package!(/** Regions, peers and stores. */ metapb, "metapb");
 package!(/** Region errors. */ errorpb, "errorpb");
 package!(/** Requests and responses of a store. */ kvrpcpb, "kvrpcpb");
+package!(/** Who waits for whom. */ deadlock, "deadlock");
 package!(/** Pushed-down computation. */ coprocessor, "coprocessor");
 package!(/** Raft messages between stores and their local state. */ raft_serverpb, "raft_serverpb");
 package!(/** The service of a store. */ tikvpb, "tikvpb");
