@@ -130,6 +130,16 @@ pub struct Config {
     pub raft: RaftConfig,
     /// Removal of old versions.
     pub gc: GcConfig,
+    /// Stale reads.
+    pub resolved_ts: ResolvedTsConfig,
+}
+
+/// Of what stale reads rest on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ResolvedTsConfig {
+    /// Between two rounds that find out up to where stale reads can be served; 0s: never.
+    pub advance_interval: Span,
 }
 
 /// Of garbage collection.
@@ -227,7 +237,14 @@ impl Default for Config {
             raft_log: RaftLogConfig::default(),
             raft: RaftConfig::default(),
             gc: GcConfig::default(),
+            resolved_ts: ResolvedTsConfig::default(),
         }
+    }
+}
+
+impl Default for ResolvedTsConfig {
+    fn default() -> Self {
+        ResolvedTsConfig { advance_interval: Span::ms(1000) }
     }
 }
 

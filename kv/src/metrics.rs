@@ -50,6 +50,14 @@ pub static MERGES: LazyLock<IntCounter> =
 pub static SPLIT_SCANS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_split_scans_total", "Regions read to find split keys"));
 
+/// Waits that were ended because they closed a circle over several stores.
+pub static DEADLOCKS_OVER_STORES: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_deadlocks_over_stores_total", "Waits that closed a circle over several stores")
+});
+/// Circles that the detector saw and that were not there.
+pub static DEADLOCKS_REFUTED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_deadlocks_refuted_total", "Circles that the detector saw and that were not confirmed")
+});
 /// Time to write one batch of applied entries.
 pub static APPLY_WRITE_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
     let help = "Time to write one batch of applied entries";
@@ -102,6 +110,8 @@ pub fn render() -> String {
         &RAFT_MESSAGES_DROPPED,
         &SNAPSHOTS_SENT,
         &SNAPSHOTS_APPLIED,
+        &DEADLOCKS_OVER_STORES,
+        &DEADLOCKS_REFUTED,
     ];
     for metric in counters {
         LazyLock::force(metric);

@@ -3,12 +3,10 @@
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::eraftpb::ConfChangeType;
-use rutile_kv::config::Span;
 use rutile_kv::engine::Cf;
 use rutile_kv::pd_client::PdClient;
 use rutile_kv::raftstore::{Modify, RaftKv, WriteData};
@@ -18,13 +16,7 @@ use support::MemoryPd;
 use support::cluster::wait_until;
 
 async fn start(dir: &Path, pd: &MemoryPd) -> Node {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = support::config(dir);
-    config.addr = listener.local_addr().unwrap().to_string();
-    config.raft.tick = Span::ms(30);
-    let node = Node::start(config, Arc::new(pd.clone())).await.unwrap();
-    node.serve_grpc(listener).unwrap();
-    node
+    support::nodes::start_node(dir, pd, |_| ()).await
 }
 
 async fn put(nodes: &[Option<Node>], key: &str, value: &[u8]) {

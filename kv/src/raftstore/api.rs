@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rutile_proto::ids::Timestamp;
 use rutile_proto::{errorpb, kvrpcpb, metapb};
 
 use super::RegionSnapshot;
@@ -95,6 +96,37 @@ pub trait RegionObserver: Send + Sync {
     fn on_region_event(&self, event: &RegionEvent);
 }
 
+/// Told by an apply thread what happens to the locks of one region: after it is visible, before anybody hears that it is applied.
+pub trait LockWatch: Send + Sync {
+    /// What is kept of a stored lock; `None` if it is of no interest.
+    fn digest(&self, lock: &[u8]) -> Option<Timestamp>;
+    /// Locks that were put (with their digest) or are gone, in order. Keys are in PD form.
+    fn on_changes(&self, changes: &mut Vec<(Box<[u8]>, Option<Timestamp>)>);
+    /// Changes were missed.
+    fn on_lost(&self);
+}
+
+/// A peer of this store as all threads see it.
+#[derive(Clone, Debug)]
+pub struct PeerState {
+    /// Its region.
+    pub region: Arc<metapb::Region>,
+    /// Raft's.
+    pub term: u64,
+    /// Whether it leads, as far as it knows.
+    pub is_leader: bool,
+    /// The leader as far as it knows.
+    pub leader: Option<metapb::Peer>,
+    /// No other peer can lead, and everything from before its term is applied.
+    pub has_lease: bool,
+    /// Everything up to here is visible.
+    pub applied_index: u64,
+    /// Of the entry at the applied index.
+    pub applied_term: u64,
+    /// Waits to be merged into another region: serves nothing.
+    pub merging: bool,
+}
+
 /// Replication as the layers above see it.
 #[async_trait]
 pub trait RaftKv: Send + Sync + 'static {
@@ -120,6 +152,18 @@ pub trait RaftKv: Send + Sync + 'static {
 
     /// Checks what can be checked before any work is done: region, store, peer, leader, term, epoch. Returns the region and the term.
     fn check(&self, ctx: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)>;
+
+    /// A peer of this store as it is now; nobody is asked or woken.
+    fn peer_state(&self, region_id: u64) -> Option<PeerState>;
+
+    /// Returns once this store's peer of a region has applied an index.
+    async fn await_applied(&self, region_id: u64, index: u64) -> RegionResult<()>;
+
+    /// A snapshot of what the peer has applied, whether it leads or not. The caller knows why that is enough.
+    fn local_snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot>;
+
+    /// Tells a watch (or nobody) of all changes of locks in a region from now on, in place of an earlier one. `false`: no such region.
+    fn watch_locks(&self, region_id: u64, watch: Option<Arc<dyn LockWatch>>) -> bool;
 
     /// The region of this store that holds a key in PD form.
     fn region_of_key(&self, key: &[u8]) -> Option<Arc<metapb::Region>>;

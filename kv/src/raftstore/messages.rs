@@ -31,6 +31,12 @@ pub(crate) enum StoreMsg {
         at: Instant,
         callback: ReadCallback,
     },
+    /// Tell when an index is applied.
+    AwaitApplied {
+        region_id: u64,
+        index: u64,
+        callback: ReadCallback,
+    },
     /// From a peer on another store.
     Raft(Box<RaftMessage>),
     /// From an apply thread.

@@ -26,7 +26,9 @@ mod store;
 mod store_loop;
 mod worker;
 
-pub use api::{Modify, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData};
+pub use api::{
+    LockWatch, Modify, PeerState, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData,
+};
 pub use context::{NoTransport, RaftRouter, Transport};
 pub use region_snapshot::{RegionIterator, RegionSnapshot};
 pub use snapshot::{Chunks, SnapshotSource};

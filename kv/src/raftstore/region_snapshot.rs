@@ -1,11 +1,41 @@
 //! A consistent view of one region. Keys are in PD form; nothing outside the region can be seen.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rutile_proto::{key, metapb};
 
 use crate::engine::{Cf, EngineIterator, EngineSnapshot, IterOptions, Result};
+
+/// Bytes and keys that went through.
+#[derive(Debug, Default)]
+pub struct Flow {
+    bytes: AtomicU64,
+    keys: AtomicU64,
+    told_bytes: AtomicU64,
+    told_keys: AtomicU64,
+}
+
+impl Flow {
+    /// Counts more.
+    pub fn add(&self, keys: u64, bytes: u64) {
+        self.keys.fetch_add(keys, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes and keys since the last call.
+    pub fn take(&self) -> (u64, u64) {
+        let (bytes, keys) = self.total();
+        let since = |told: &AtomicU64, now: u64| now - told.swap(now, Ordering::Relaxed).min(now);
+        (since(&self.told_bytes, bytes), since(&self.told_keys, keys))
+    }
+
+    /// All bytes and keys.
+    pub fn total(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.keys.load(Ordering::Relaxed))
+    }
+}
 
 /// A consistent view of one region. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -13,13 +43,27 @@ pub struct RegionSnapshot {
     snapshot: Arc<EngineSnapshot>,
     region: Arc<metapb::Region>,
     term: u64,
+    flow: Option<Arc<Flow>>,
 }
 
 impl RegionSnapshot {
     /// A view of `region` within a view of the store; `term` is that of the leadership it was taken under.
     #[must_use]
     pub fn new(snapshot: Arc<EngineSnapshot>, region: Arc<metapb::Region>, term: u64) -> Self {
-        Self { snapshot, region, term }
+        Self { snapshot, region, term, flow: None }
+    }
+
+    /// The same, with reads of it counted.
+    #[must_use]
+    pub fn counted(self, flow: Arc<Flow>) -> Self {
+        Self { flow: Some(flow), ..self }
+    }
+
+    /// Counts what a client was given of it.
+    pub fn count_read(&self, keys: usize, bytes: usize) {
+        if let Some(flow) = &self.flow {
+            flow.add(keys as u64, bytes as u64);
+        }
     }
 
     /// The region.

@@ -15,8 +15,9 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use rutile_proto::{errorpb, key, kvrpcpb, metapb};
 
-use super::api::RegionResult;
+use super::api::{LockWatch, RegionResult};
 use super::region_error;
+use super::region_snapshot::Flow;
 
 /// A lease that holds as long as the leadership: no other peer can vote.
 const FOREVER: u64 = u64::MAX;
@@ -49,13 +50,15 @@ pub(crate) struct RegionHandle {
     /// A size check is on its way.
     pub(crate) checking: AtomicBool,
     pub(crate) approximate_size: AtomicU64,
-    pub(crate) flow: Flow,
+    pub(crate) flow: Flows,
     /// The peer's clock stands still: whoever wants something must wake it.
     pub(crate) asleep: AtomicBool,
     /// The region that this one was merged into while the store was away; 0 for none.
     pub(crate) merged_into: AtomicU64,
     /// Followers that lag or do not answer, as the leader sees them.
     pub(crate) followers: Mutex<Followers>,
+    /// Who hears of changes of locks.
+    pub(crate) lock_watch: RwLock<Option<Arc<dyn LockWatch>>>,
 }
 
 /// Followers that need attention, as the leader sees them.
@@ -67,11 +70,11 @@ pub(crate) struct Followers {
     pub(crate) down: Vec<(metapb::Peer, Instant)>,
 }
 
-/// What went through since the last heartbeat.
+/// What goes through a peer.
 #[derive(Default)]
-pub(crate) struct Flow {
-    pub(crate) bytes_written: AtomicU64,
-    pub(crate) keys_written: AtomicU64,
+pub(crate) struct Flows {
+    pub(crate) written: Flow,
+    pub(crate) read: Arc<Flow>,
 }
 
 impl RegionHandle {
@@ -94,10 +97,11 @@ impl RegionHandle {
             unchecked_bytes: AtomicU64::new(0),
             checking: AtomicBool::new(false),
             approximate_size: AtomicU64::new(0),
-            flow: Flow::default(),
+            flow: Flows::default(),
             asleep: AtomicBool::new(false),
             merged_into: AtomicU64::new(0),
             followers: Mutex::default(),
+            lock_watch: RwLock::default(),
         }
     }
 

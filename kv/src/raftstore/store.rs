@@ -14,7 +14,9 @@ use rutile_proto::raft_serverpb::RaftMessage;
 use rutile_proto::{key, kvrpcpb, metapb};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::api::{Modify, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData};
+use super::api::{
+    LockWatch, Modify, PeerState, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData,
+};
 use super::apply::{Applier, ApplyMsg, Callback};
 use super::context::{RaftRouter, StoreContext, Transport};
 use super::load::load_peers;
@@ -25,7 +27,7 @@ use super::registry::{Published, RegionHandle, Registry};
 use super::store_loop::StoreLoop;
 use super::{RegionSnapshot, command, region_error, split, worker};
 use crate::config::RaftConfig;
-use crate::engine::{Engine, Error, RaftLog, Result};
+use crate::engine::{Engine, EngineSnapshot, Error, RaftLog, Result};
 use crate::pd_client::PdClient;
 
 /// Proposals count for more the larger they are, so that waiting ones are bounded in bytes, too.
@@ -300,6 +302,15 @@ fn spawn(engine: &Engine, name: String, run: impl FnOnce() + Send + 'static) -> 
     std::thread::Builder::new().name(name).spawn(guarded).map_err(|e| Error::io("thread", &e))
 }
 
+fn region_snapshot(
+    snapshot: Arc<EngineSnapshot>,
+    handle: &RegionHandle,
+    published: &Published,
+) -> RegionSnapshot {
+    let region = Arc::clone(&published.region);
+    RegionSnapshot::new(snapshot, region, published.term).counted(Arc::clone(&handle.flow.read))
+}
+
 fn check_bounds(region: &metapb::Region, modify: &Modify) -> RegionResult<()> {
     let (start, end) = (&region.start_key[..], &region.end_key[..]);
     let inside = match modify {
@@ -330,7 +341,7 @@ impl RaftKv for RaftStore {
         let snapshot = Arc::new(self.ctx.engine.snapshot());
         // A split or a change of leader in between: look again.
         let current = handle.is_current(&published);
-        current.then(|| Ok(RegionSnapshot::new(snapshot, Arc::clone(&published.region), published.term)))
+        current.then(|| Ok(region_snapshot(snapshot, &handle, &published)))
     }
 
     async fn snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot> {
@@ -343,13 +354,7 @@ impl RaftKv for RaftStore {
         let read = StoreMsg::ReadIndex { region_id: ctx.region_id, at: Instant::now(), callback };
         let _ = self.ctx.store_of(ctx.region_id).send(read);
         rx.await.unwrap_or_else(|_| Err(region_error::region_not_found(ctx.region_id)))?;
-        loop {
-            let (handle, published) = self.ctx.registry.check(ctx)?;
-            let snapshot = Arc::new(self.ctx.engine.snapshot());
-            if handle.is_current(&published) {
-                return Ok(RegionSnapshot::new(snapshot, Arc::clone(&published.region), published.term));
-            }
-        }
+        self.local_snapshot(ctx)
     }
 
     async fn write(&self, ctx: &kvrpcpb::Context, data: WriteData) -> RegionResult<()> {
@@ -392,6 +397,48 @@ impl RaftKv for RaftStore {
     fn check(&self, ctx: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)> {
         let (_, published) = self.checked(ctx)?;
         Ok((Arc::clone(&published.region), published.term))
+    }
+
+    fn peer_state(&self, region_id: u64) -> Option<PeerState> {
+        let handle = self.ctx.registry.get(region_id)?;
+        let published = handle.published();
+        Some(PeerState {
+            region: Arc::clone(&published.region),
+            term: published.term,
+            is_leader: published.is_leader,
+            leader: published.leader,
+            has_lease: self.ctx.registry.lease_holds(&handle, &published),
+            applied_index: handle.applied_index(),
+            applied_term: handle.applied_term(),
+            merging: published.merging,
+        })
+    }
+
+    async fn await_applied(&self, region_id: u64, index: u64) -> RegionResult<()> {
+        let not_found = || region_error::region_not_found(region_id);
+        let handle = self.ctx.registry.get(region_id).ok_or_else(not_found)?;
+        if handle.applied_index() >= index {
+            return Ok(());
+        }
+        let (tx, rx) = oneshot::channel();
+        let callback = Box::new(move |result| drop(tx.send(result)));
+        let _ = self.ctx.store_of(region_id).send(StoreMsg::AwaitApplied { region_id, index, callback });
+        rx.await.unwrap_or_else(|_| Err(not_found()))
+    }
+
+    fn local_snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot> {
+        loop {
+            let (handle, published) = self.ctx.registry.check(ctx)?;
+            let snapshot = Arc::new(self.ctx.engine.snapshot());
+            if handle.is_current(&published) {
+                return Ok(region_snapshot(snapshot, &handle, &published));
+            }
+        }
+    }
+
+    fn watch_locks(&self, region_id: u64, watch: Option<Arc<dyn LockWatch>>) -> bool {
+        let handle = self.ctx.registry.get(region_id);
+        handle.map(|handle| *handle.lock_watch.write() = watch).is_some()
     }
 
     fn region_of_key(&self, key: &[u8]) -> Option<Arc<metapb::Region>> {

@@ -95,7 +95,9 @@ impl RawStore {
         let api = RawApi::of(ctx);
         let cf = api.cf(cf)?;
         let snapshot = self.snapshot(ctx).await?;
-        self.read(&snapshot, api, cf, key)
+        let found = self.read(&snapshot, api, cf, key)?;
+        snapshot.count_read(1, key.len() + found.as_ref().map_or(0, |found| found.value.len()));
+        Ok(found)
     }
 
     /// The keys found, in request order.
@@ -109,6 +111,7 @@ impl RawStore {
                 pairs.push(KvPair { key: key.clone(), value: found.value, ..KvPair::default() });
             }
         }
+        snapshot.count_read(keys.len(), pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum());
         Ok(pairs)
     }
 
@@ -241,12 +244,14 @@ impl RawStore {
             });
         }
         let work = move || {
-            let mut pairs = Vec::new();
+            let (mut pairs, mut bytes) = (Vec::new(), 0);
             for scan in &scans {
                 scan.run(&snapshot, |key, value| {
+                    bytes += key.len() + value.len();
                     pairs.push(KvPair { key, value, ..KvPair::default() });
                 })?;
             }
+            snapshot.count_read(pairs.len(), bytes);
             Ok(pairs)
         };
         if limit.saturating_mul(ranges.len()) <= INLINE_SCAN_LIMIT { work() } else { off_thread(work).await }

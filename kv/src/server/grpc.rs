@@ -64,6 +64,13 @@ macro_rules! unary {
                 Ok(Response::new(self.service.$name(request).await))
             })*
 
+            async fn check_leader(
+                &self,
+                request: Request<CheckLeaderRequest>,
+            ) -> Result<Response<CheckLeaderResponse>, Status> {
+                Ok(Response::new(self.service.check_leader(request.into_inner()).await))
+            }
+
             async fn get_store_safe_ts(
                 &self,
                 request: Request<StoreSafeTsRequest>,
@@ -138,6 +145,7 @@ unary! {
     unsafe_destroy_range(UnsafeDestroyRangeRequest) -> UnsafeDestroyRangeResponse;
     split_region(SplitRegionRequest) -> SplitRegionResponse;
     mvcc_get_by_key(MvccGetByKeyRequest) -> MvccGetByKeyResponse;
+    read_index(ReadIndexRequest) -> ReadIndexResponse;
     get_health_feedback(GetHealthFeedbackRequest) -> GetHealthFeedbackResponse;
     coprocessor(coprocessor::Request) -> coprocessor::Response;
 }

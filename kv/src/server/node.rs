@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use fs2::FileExt;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use rutile_proto::deadlock::deadlock_server::DeadlockServer;
 use rutile_proto::health::health_server::HealthServer;
 use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::{Done, RaftMessage, SnapshotChunk};
@@ -23,11 +24,13 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Status, Streaming};
 
+use super::deadlock::{self, DeadlockService};
 use super::grpc::{GrpcService, RaftReceiver};
 use super::health::HealthService;
 use super::raft_client::GrpcTransport;
 use super::service::Service;
 use super::status;
+use super::store_client::StoreClient;
 use crate::config::{Config, ConfigError};
 use crate::engine::{self, Engine, RaftLog};
 use crate::pd_client::{self, PdClient};
@@ -78,6 +81,7 @@ pub struct Node {
     engine: Engine,
     raft_log: RaftLog,
     service: Service,
+    deadlocks: DeadlockServer<DeadlockService>,
     health: HealthService,
     failed: watch::Receiver<Option<String>>,
     ports: Mutex<Ports>,
@@ -148,8 +152,20 @@ impl Node {
         let scheduler = service.scheduler().clone();
         scheduler.raise_safe_point(pd.gc_safe_point().await?);
         let stop = watch::channel(false).0;
+        scheduler.connect(Arc::new(StoreClient::new(Arc::clone(&pd))));
+        let (deadlocks, mut tasks) = deadlock::start(
+            Arc::clone(&raft) as Arc<dyn RaftKv>,
+            Arc::clone(&pd),
+            scheduler.lock_wait(),
+            &stop,
+        );
+        if !config.resolved_ts.advance_interval.0.is_zero() {
+            let interval = config.resolved_ts.advance_interval.0;
+            tasks.push(tokio::spawn(scheduler.clone().advance_resolved_ts(interval, stop.subscribe())));
+        }
         let garbage = GcWorker::new(scheduler, pd, config.gc.poll_interval.0).run(stop.subscribe());
-        let ports = Mutex::new(Ports { tasks: vec![tokio::spawn(garbage)], stop });
+        tasks.push(tokio::spawn(garbage));
+        let ports = Mutex::new(Ports { tasks, stop });
         let (cluster_id, health) = (ident.cluster_id, HealthService::default());
         tracing::info!(
             store_id = ident.store_id,
@@ -157,7 +173,19 @@ impl Node {
             regions = raft.regions().len(),
             "store started"
         );
-        Ok(Self { config, cluster_id, raft, engine, raft_log, service, health, failed, ports, _lock: lock })
+        Ok(Self {
+            config,
+            cluster_id,
+            raft,
+            engine,
+            raft_log,
+            service,
+            deadlocks,
+            health,
+            failed,
+            ports,
+            _lock: lock,
+        })
     }
 
     /// The RPCs, for callers in this process.
@@ -196,6 +224,7 @@ impl Node {
             .initial_stream_window_size(Some(2 << 20))
             .initial_connection_window_size(Some(16 << 20))
             .add_service(GrpcService::server(self.service.clone(), receiver))
+            .add_service(self.deadlocks.clone())
             .add_service(HealthServer::new(self.health.clone()));
         ports.tasks.push(tokio::spawn(async move {
             let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };

@@ -226,6 +226,7 @@ impl Service {
         self.0.scheduler.memory_locks().remove_range(&start, &end);
         let raft = self.raft().clone();
         let done = tokio::task::spawn_blocking(move || raft.unsafe_destroy_range(&start, &end)).await;
+        self.0.scheduler.resolved().forget_locks();
         let error = match done {
             Ok(Ok(())) => String::new(),
             Ok(Err(e)) => e.to_string(),
@@ -275,9 +276,28 @@ impl Service {
         RawCoprocessorResponse { error, ..Default::default() }
     }
 
-    /// Stale reads are not offered: nothing is known to be safe.
-    pub async fn get_store_safe_ts(&self, _: StoreSafeTsRequest) -> StoreSafeTsResponse {
-        StoreSafeTsResponse { safe_ts: 0 }
+    /// Up to where stale reads are served of all regions of a range.
+    pub async fn get_store_safe_ts(&self, req: StoreSafeTsRequest) -> StoreSafeTsResponse {
+        StoreSafeTsResponse { safe_ts: self.0.scheduler.store_safe_ts(&req) }
+    }
+
+    /// A follower's question before it serves a read.
+    pub async fn read_index(&self, req: ReadIndexRequest) -> ReadIndexResponse {
+        match self.0.scheduler.read_index(&req).await {
+            Ok(response) => response,
+            Err(e) => match e.split() {
+                Err(error) => ReadIndexResponse { region_error: Some(error), ..Default::default() },
+                Ok(error) => {
+                    let error = errorpb::Error { message: error.abort, ..Default::default() };
+                    ReadIndexResponse { region_error: Some(error), ..Default::default() }
+                }
+            },
+        }
+    }
+
+    /// What leaders tell of their regions.
+    pub async fn check_leader(&self, req: CheckLeaderRequest) -> CheckLeaderResponse {
+        self.0.scheduler.check_leader(&req)
     }
 
     /// A healthy store.

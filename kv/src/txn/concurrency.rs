@@ -118,6 +118,17 @@ impl ConcurrencyManager {
         })
     }
 
+    /// The smallest of what `bound` says of the locks in flight. A lock that comes later takes its `min_commit_ts` from `max_ts` as
+    /// it is now, or above.
+    #[must_use]
+    pub fn smallest_in_flight(&self, bound: impl Fn(&Lock) -> Timestamp) -> Option<Timestamp> {
+        if self.0.lock_count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let smallest = |shard: &Shard| shard.locks.lock().values().map(|entry| bound(&entry.lock)).min();
+        self.0.shards.iter().filter_map(smallest).min()
+    }
+
     /// Waits until `key` has no in-flight lock that blocks a read at `read_ts`. Cancel-safe.
     pub async fn wait_released(&self, key: &Key, read_ts: Timestamp, bypass: &[u64]) {
         let shard = self.shard(key.encoded());

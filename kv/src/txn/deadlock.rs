@@ -2,12 +2,19 @@
 //!
 //! An edge says: this transaction waits for that one, on this key. The transaction whose edge would close a circle
 //! is the one that fails. Pure: no clock, no locks.
+//!
+//! Every store has one of its own waiters, which finds at once what it can. The store that leads the region of the first key has one
+//! of all stores' waiters as well; see `server/deadlock.rs`.
 
 use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rutile_proto::ids::Timestamp;
 use rutile_proto::kvrpcpb;
+
+/// An edge this old is not believed any more: no wait lasts so long, its end was not heard of.
+const AGE_MAX: Duration = Duration::from_secs(10);
 
 /// One transaction waiting for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +22,10 @@ pub struct Edge {
     pub holder: Timestamp,
     /// The key waited on, request form.
     pub key: Bytes,
+    /// Who told of it: 0 for this store, else the number of a stream.
+    pub owner: u64,
+    /// When it was told.
+    pub at: Instant,
 }
 
 /// All edges, by waiting transaction.
@@ -32,24 +43,20 @@ pub fn key_hash(key: &[u8]) -> u64 {
 }
 
 impl WaitForGraph {
-    /// Adds the edge unless it closes a circle, which it then describes.
-    pub fn add(
-        &mut self,
-        waiter: Timestamp,
-        holder: Timestamp,
-        key: &Bytes,
-    ) -> Result<(), kvrpcpb::Deadlock> {
-        if let Some(path) = self.path(holder, waiter) {
-            return Err(deadlock(waiter, holder, key, &path));
+    /// Adds the edge unless it closes a circle, which it then describes. `edge.at` is now.
+    pub fn add(&mut self, waiter: Timestamp, edge: Edge) -> Result<(), kvrpcpb::Deadlock> {
+        if let Some(path) = self.path(edge.holder, waiter, edge.at) {
+            return Err(deadlock(waiter, edge.holder, &edge.key, &path));
         }
-        self.edges.entry(waiter).or_default().push(Edge { holder, key: key.clone() });
+        self.edges.entry(waiter).or_default().push(edge);
         Ok(())
     }
 
-    /// Removes one edge.
-    pub fn remove(&mut self, waiter: Timestamp, holder: Timestamp, key: &[u8]) {
+    /// Removes one edge of those that `owner` told of.
+    pub fn remove(&mut self, owner: u64, waiter: Timestamp, holder: Timestamp, key: &[u8]) {
         if let Some(edges) = self.edges.get_mut(&waiter) {
-            if let Some(at) = edges.iter().position(|e| e.holder == holder && e.key == key) {
+            let same = |e: &Edge| e.owner == owner && e.holder == holder && e.key == key;
+            if let Some(at) = edges.iter().position(same) {
                 edges.swap_remove(at);
             }
             if edges.is_empty() {
@@ -58,8 +65,21 @@ impl WaitForGraph {
         }
     }
 
+    /// Removes all edges of a waiting transaction.
+    pub fn remove_waiter(&mut self, waiter: Timestamp) {
+        self.edges.remove(&waiter);
+    }
+
+    /// Removes everything that `owner` told of, and what is too old to be believed.
+    pub fn remove_owner(&mut self, owner: u64, now: Instant) {
+        self.edges.retain(|_, edges| {
+            edges.retain(|e| e.owner != owner && !is_outdated(e, now));
+            !edges.is_empty()
+        });
+    }
+
     /// The edges from `from` to `to`, if `to` can be reached.
-    fn path(&self, from: Timestamp, to: Timestamp) -> Option<Vec<(Timestamp, Edge)>> {
+    fn path(&self, from: Timestamp, to: Timestamp, now: Instant) -> Option<Vec<(Timestamp, Edge)>> {
         if from == to {
             return Some(Vec::new());
         }
@@ -68,7 +88,7 @@ impl WaitForGraph {
         let mut stack = vec![from];
         while let Some(at) = stack.pop() {
             for edge in self.edges.get(&at).into_iter().flatten() {
-                if !visited.insert(edge.holder) {
+                if is_outdated(edge, now) || !visited.insert(edge.holder) {
                     continue;
                 }
                 came_by.insert(edge.holder, (at, edge.clone()));
@@ -92,6 +112,10 @@ impl WaitForGraph {
     pub fn is_empty(&self) -> bool {
         self.edges.is_empty()
     }
+}
+
+fn is_outdated(edge: &Edge, now: Instant) -> bool {
+    now.saturating_duration_since(edge.at) > AGE_MAX
 }
 
 fn walk_back(
@@ -149,31 +173,57 @@ mod tests {
         Timestamp(n)
     }
 
+    fn add(
+        graph: &mut WaitForGraph,
+        waiter: u64,
+        holder: u64,
+        key: &Bytes,
+        at: Instant,
+    ) -> Result<(), kvrpcpb::Deadlock> {
+        graph.add(ts(waiter), Edge { holder: ts(holder), key: key.clone(), owner: 0, at })
+    }
+
     #[test]
     fn the_closing_edge_fails() {
-        let mut graph = WaitForGraph::default();
-        graph.add(ts(1), ts(2), &A).unwrap();
-        graph.add(ts(2), ts(3), &B).unwrap();
-        let found = graph.add(ts(3), ts(1), &C).unwrap_err();
+        let (mut graph, now) = (WaitForGraph::default(), Instant::now());
+        add(&mut graph, 1, 2, &A, now).unwrap();
+        add(&mut graph, 2, 3, &B, now).unwrap();
+        let found = add(&mut graph, 3, 1, &C, now).unwrap_err();
         assert_eq!((found.lock_ts, &found.lock_key[..]), (1, &b"c"[..]));
         assert_eq!(&found.deadlock_key[..], b"b");
         assert_eq!(found.deadlock_key_hash, key_hash(b"b"));
         let chain: Vec<_> = found.wait_chain.iter().map(|e| (e.txn, e.wait_for_txn)).collect();
         assert_eq!(chain, [(1, 2), (2, 3), (3, 1)]);
-        graph.remove(ts(2), ts(3), &B);
-        graph.add(ts(3), ts(1), &C).unwrap();
+        graph.remove(0, ts(2), ts(3), &B);
+        add(&mut graph, 3, 1, &C, now).unwrap();
     }
 
     #[test]
     fn waiting_twice_is_no_circle() {
-        let mut graph = WaitForGraph::default();
-        graph.add(ts(1), ts(2), &A).unwrap();
-        graph.add(ts(1), ts(2), &A).unwrap();
-        graph.add(ts(3), ts(2), &A).unwrap();
-        graph.remove(ts(1), ts(2), &A);
+        let (mut graph, now) = (WaitForGraph::default(), Instant::now());
+        add(&mut graph, 1, 2, &A, now).unwrap();
+        add(&mut graph, 1, 2, &A, now).unwrap();
+        add(&mut graph, 3, 2, &A, now).unwrap();
+        graph.remove(0, ts(1), ts(2), &A);
         assert_eq!(graph.len(), 2);
-        graph.remove(ts(1), ts(2), &A);
-        graph.remove(ts(3), ts(2), &A);
+        graph.remove(0, ts(1), ts(2), &A);
+        graph.remove(0, ts(3), ts(2), &A);
         assert!(graph.is_empty());
+    }
+
+    #[test]
+    fn edges_go_with_their_owner_and_with_time() {
+        let (mut graph, now) = (WaitForGraph::default(), Instant::now());
+        let edge = |owner| Edge { holder: ts(2), key: A, owner, at: now };
+        graph.add(ts(1), edge(7)).unwrap();
+        graph.remove(8, ts(1), ts(2), &A);
+        assert!(add(&mut graph, 2, 1, &B, now).is_err(), "another's edge is not removed");
+        graph.remove_owner(7, now);
+        assert!(graph.is_empty());
+        graph.add(ts(1), edge(7)).unwrap();
+        let later = now + AGE_MAX + Duration::from_millis(1);
+        add(&mut graph, 2, 1, &B, later).unwrap();
+        graph.remove_owner(0, later);
+        assert!(graph.is_empty(), "what is too old goes as well");
     }
 }

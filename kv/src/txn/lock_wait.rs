@@ -4,17 +4,18 @@
 //! got the lock or queued up again, dropping it wakes the next. So no wake-up is lost when a waiter goes away.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rutile_proto::deadlock::{DeadlockRequest, DeadlockRequestType};
 use rutile_proto::ids::Timestamp;
-use rutile_proto::kvrpcpb::Deadlock;
-use tokio::sync::oneshot;
+use rutile_proto::kvrpcpb::{Deadlock, WaitForEntry};
+use tokio::sync::{mpsc, oneshot};
 
-use super::deadlock::WaitForGraph;
+use super::deadlock::{Edge, WaitForGraph, key_hash};
 use crate::mvcc::key::Key;
 
 /// Longest wait; below the 2 s after which some clients give the request up.
@@ -52,6 +53,10 @@ struct Inner {
     state: Mutex<State>,
     /// Waiters in all queues: lets a release skip the mutex.
     waiting: AtomicUsize,
+    /// To the store that looks for circles over all stores.
+    detector: OnceLock<mpsc::Sender<DeadlockRequest>>,
+    /// Something did not fit in there.
+    lost: AtomicBool,
 }
 
 /// The wait queues of a store. Cheap to clone.
@@ -88,7 +93,8 @@ impl LockWait {
         let raw: &Bytes = request.key.raw();
         let mut state = self.0.state.lock();
         if request.detect_deadlock {
-            state.graph.add(request.start_ts, request.holder, raw)?;
+            state.graph.add(request.start_ts, edge(request.holder, raw))?;
+            self.tell(DeadlockRequestType::Detect, entry(request.start_ts, request.holder, raw));
         }
         let ticket = request.ticket.unwrap_or_else(|| {
             state.next_ticket += 1;
@@ -141,10 +147,16 @@ impl LockWait {
                 let old = std::mem::replace(&mut waiter.holder, holder);
                 waiter.holder_since = Instant::now();
                 if waiter.in_graph {
-                    state.graph.remove(waiter.start_ts, old, key.raw());
-                    if let Err(deadlock) = state.graph.add(waiter.start_ts, holder, key.raw()) {
-                        waiter.in_graph = false;
-                        deadlocked.push((*ticket, deadlock));
+                    state.graph.remove(0, waiter.start_ts, old, key.raw());
+                    self.tell(DeadlockRequestType::CleanUpWaitFor, entry(waiter.start_ts, old, key.raw()));
+                    match state.graph.add(waiter.start_ts, edge(holder, key.raw())) {
+                        Ok(()) => {
+                            self.tell(DeadlockRequestType::Detect, entry(waiter.start_ts, holder, key.raw()));
+                        }
+                        Err(deadlock) => {
+                            waiter.in_graph = false;
+                            deadlocked.push((*ticket, deadlock));
+                        }
                     }
                 }
             }
@@ -164,10 +176,64 @@ impl LockWait {
         }
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
         if waiter.in_graph {
-            let raw = rutile_proto::codec::decode_bytes_exact(encoded).unwrap_or_default();
-            state.graph.remove(waiter.start_ts, waiter.holder, &raw);
+            let raw = Bytes::from(rutile_proto::codec::decode_bytes_exact(encoded).unwrap_or_default());
+            state.graph.remove(0, waiter.start_ts, waiter.holder, &raw);
+            self.tell(DeadlockRequestType::CleanUpWaitFor, entry(waiter.start_ts, waiter.holder, &raw));
         }
         Some(waiter)
+    }
+
+    /// From now on everything that begins and ends is told there, in order; see [`LockWait::edges`] for what was before.
+    pub fn tell_to(&self, detector: mpsc::Sender<DeadlockRequest>) {
+        assert!(self.0.detector.set(detector).is_ok(), "told to two detectors");
+    }
+
+    /// Called under the mutex, so that what is told is in order.
+    fn tell(&self, tp: DeadlockRequestType, entry: WaitForEntry) {
+        if let Some(detector) = self.0.detector.get()
+            && detector.try_send(DeadlockRequest { tp: tp.into(), entry: Some(entry) }).is_err()
+        {
+            self.0.lost.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether something was not told since the last call.
+    #[must_use]
+    pub fn take_lost(&self) -> bool {
+        self.0.lost.swap(false, Ordering::SeqCst)
+    }
+
+    /// Who waits for whom on this store, with the time of the wait. `forget` runs while nothing can change.
+    #[must_use]
+    pub fn edges(&self, forget: impl FnOnce()) -> Vec<WaitForEntry> {
+        let state = self.0.state.lock();
+        forget();
+        let waiters = state.queues.iter().flat_map(|(encoded, queue)| {
+            let raw = Bytes::from(rutile_proto::codec::decode_bytes_exact(encoded).unwrap_or_default());
+            queue.values().filter(|w| w.in_graph).map(move |waiter| WaitForEntry {
+                wait_time: waiter.holder_since.elapsed().as_millis() as u64,
+                ..entry(waiter.start_ts, waiter.holder, &raw)
+            })
+        });
+        waiters.collect()
+    }
+
+    /// Tells of a wait again, if it is still there.
+    pub fn tell_again(&self, wait: &WaitForEntry) {
+        let state = self.0.state.lock();
+        if ticket_of(&state, wait).is_some() {
+            self.tell(DeadlockRequestType::Detect, WaitForEntry { wait_time: 0, ..wait.clone() });
+        }
+    }
+
+    /// Ends a wait that closes a circle of several stores. `false` when it has ended already.
+    pub fn fail(&self, wait: &WaitForEntry, deadlock: Deadlock) -> bool {
+        let woken = {
+            let mut state = self.0.state.lock();
+            let Some((encoded, ticket)) = ticket_of(&state, wait) else { return false };
+            self.take(&mut state, &encoded, ticket)
+        };
+        woken.is_some_and(|waiter| waiter.sender.send(Wake::Deadlock(Box::new(deadlock))).is_ok())
     }
 
     /// Number of waiters.
@@ -175,6 +241,28 @@ impl LockWait {
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::SeqCst)
     }
+}
+
+fn edge(holder: Timestamp, key: &Bytes) -> Edge {
+    Edge { holder, key: key.clone(), owner: 0, at: Instant::now() }
+}
+
+fn entry(waiter: Timestamp, holder: Timestamp, key: &Bytes) -> WaitForEntry {
+    WaitForEntry {
+        txn: waiter.0,
+        wait_for_txn: holder.0,
+        key_hash: key_hash(key),
+        key: key.clone(),
+        ..WaitForEntry::default()
+    }
+}
+
+/// The place of a wait in its queue.
+fn ticket_of(state: &State, wait: &WaitForEntry) -> Option<(Vec<u8>, u64)> {
+    let encoded = rutile_proto::codec::encoded_bytes(&wait.key);
+    let same = |w: &Waiter| w.in_graph && w.start_ts.0 == wait.txn && w.holder.0 == wait.wait_for_txn;
+    let ticket = state.queues.get(&encoded)?.iter().find(|(_, w)| same(w)).map(|(ticket, _)| *ticket)?;
+    Some((encoded, ticket))
 }
 
 impl WaitHandle {

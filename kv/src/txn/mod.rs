@@ -16,7 +16,10 @@ pub mod gc;
 pub mod latch;
 pub mod lock_wait;
 pub mod memory_locks;
+pub mod other_stores;
 pub mod reader;
+pub mod replica_read;
+pub mod resolved_ts;
 pub mod scheduler;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What commands share: the way from latches to the replicated write.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -15,7 +15,9 @@ use super::error::{Error, Result};
 use super::latch::{LatchGuard, Latches};
 use super::lock_wait::LockWait;
 use super::memory_locks::{MemoryLocks, RegionView};
+use super::other_stores::OtherStores;
 use super::reader::CommandReader;
+use super::resolved_ts::ResolvedTs;
 use crate::engine::Cf;
 use crate::mvcc::key::Key;
 use crate::mvcc::reader::MvccReader;
@@ -58,6 +60,8 @@ struct Inner {
     max_ts_synced: DashMap<u64, (u64, u64), ahash::RandomState>,
     /// Versions needed only by reads below it may be gone.
     safe_point: AtomicU64,
+    resolved: ResolvedTs,
+    other_stores: OnceLock<Arc<dyn OtherStores>>,
 }
 
 /// Runs transactional commands on a store. Cheap to clone.
@@ -112,7 +116,31 @@ impl Scheduler {
             memory_locks: MemoryLocks::default(),
             max_ts_synced: DashMap::default(),
             safe_point: AtomicU64::new(0),
+            resolved: ResolvedTs::default(),
+            other_stores: OnceLock::new(),
         }))
+    }
+
+    /// Gives it a way to the other stores; once.
+    pub fn connect(&self, others: Arc<dyn OtherStores>) {
+        assert!(self.0.other_stores.set(others).is_ok(), "connected twice");
+    }
+
+    /// The way to the other stores, if there is one.
+    #[must_use]
+    pub fn other_stores(&self) -> Option<&Arc<dyn OtherStores>> {
+        self.0.other_stores.get()
+    }
+
+    /// What stale reads rest on.
+    #[must_use]
+    pub fn resolved(&self) -> &ResolvedTs {
+        &self.0.resolved
+    }
+
+    /// A fresh timestamp.
+    pub async fn timestamp(&self) -> pd_client::Result<Timestamp> {
+        self.0.timestamps.timestamp().await
     }
 
     /// Replication below.
@@ -171,9 +199,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// A snapshot of the leader, on the caller's thread while the lease holds.
-    ///
-    /// Followers are not read: the leader would not learn the read's timestamp, and could commit below it later.
+    /// A snapshot of the leader, on the caller's thread while the lease holds; for reads see [`Scheduler::read_snapshot`].
     pub async fn snapshot(&self, ctx: &kvrpcpb::Context) -> Result<RegionSnapshot> {
         let leader_only;
         let ctx = if ctx.replica_read || ctx.stale_read {

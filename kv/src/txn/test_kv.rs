@@ -15,7 +15,8 @@ use crate::config::EngineConfig;
 use crate::engine::{Cf, Engine};
 use crate::pd_client;
 use crate::raftstore::{
-    Modify, RaftKv, RegionObserver, RegionResult, RegionSnapshot, WriteCallback, WriteData,
+    LockWatch, Modify, PeerState, RaftKv, RegionObserver, RegionResult, RegionSnapshot, WriteCallback,
+    WriteData,
 };
 
 /// One region without replication.
@@ -23,6 +24,8 @@ pub struct TestKv {
     engine: Engine,
     region: Mutex<Arc<metapb::Region>>,
     term: AtomicU64,
+    writes: AtomicU64,
+    watch: Mutex<Option<Arc<dyn LockWatch>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -48,7 +51,8 @@ impl TestKv {
             ..Default::default()
         };
         let region = Mutex::new(Arc::new(region));
-        Arc::new(TestKv { engine, region, term: AtomicU64::new(5), _dir: dir })
+        let (term, writes) = (AtomicU64::new(5), AtomicU64::new(0));
+        Arc::new(TestKv { engine, region, term, writes, watch: Mutex::default(), _dir: dir })
     }
 
     /// As after losing and winning the leadership.
@@ -67,7 +71,15 @@ impl TestKv {
 
     fn apply(&self, data: WriteData) {
         let mut batch = self.engine.batch();
+        let watch = self.watch.lock();
+        let mut changes = Vec::new();
         for modify in data.modifies {
+            if let (Some(watch), Modify::Put(Cf::Lock, key, lock)) = (&*watch, &modify) {
+                changes.push((key[..].into(), watch.digest(lock)));
+            }
+            if let Modify::Delete(Cf::Lock, key) = &modify {
+                changes.push((key[..].into(), None));
+            }
             match modify {
                 Modify::Put(cf, key, value) => batch.put(cf, &data_key(&key), &value),
                 Modify::Delete(cf, key) => batch.delete(cf, &data_key(&key)),
@@ -77,6 +89,10 @@ impl TestKv {
             }
         }
         self.engine.write(batch).unwrap();
+        if let Some(watch) = &*watch {
+            watch.on_changes(&mut changes);
+        }
+        self.writes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Number of records in a column family.
@@ -133,6 +149,34 @@ impl RaftKv for TestKv {
 
     fn check(&self, _: &kvrpcpb::Context) -> RegionResult<(Arc<metapb::Region>, u64)> {
         Ok((self.region.lock().clone(), self.term.load(Ordering::SeqCst)))
+    }
+
+    fn peer_state(&self, _: u64) -> Option<PeerState> {
+        let term = self.term.load(Ordering::SeqCst);
+        let region = self.region.lock().clone();
+        Some(PeerState {
+            leader: region.peers.first().copied(),
+            region,
+            term,
+            is_leader: true,
+            has_lease: true,
+            applied_index: self.writes.load(Ordering::SeqCst),
+            applied_term: term,
+            merging: false,
+        })
+    }
+
+    async fn await_applied(&self, _: u64, _: u64) -> RegionResult<()> {
+        Ok(())
+    }
+
+    fn local_snapshot(&self, ctx: &kvrpcpb::Context) -> RegionResult<RegionSnapshot> {
+        self.try_snapshot(ctx).unwrap()
+    }
+
+    fn watch_locks(&self, _: u64, watch: Option<Arc<dyn LockWatch>>) -> bool {
+        *self.watch.lock() = watch;
+        true
     }
 
     fn region_of_key(&self, _: &[u8]) -> Option<Arc<metapb::Region>> {

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod net;
+pub mod nodes;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -62,6 +63,11 @@ impl MemoryPd {
         let known = self.regions.lock().iter().find(|r| r.id == step.region_id).cloned();
         step.region_epoch = known.and_then(|r| r.region_epoch);
         self.answers.lock().retain(|answers| answers.send(step.clone()).is_ok());
+    }
+
+    /// Where a store listens.
+    pub fn address_of(&self, store_id: u64) -> String {
+        self.stores.lock()[&store_id].address.clone()
     }
 
     /// Heartbeats are of no interest.
@@ -127,7 +133,7 @@ impl PdClient for MemoryPd {
         known.ok_or_else(|| Error::Refused(format!("invalid store ID {store_id}, not found")))
     }
     async fn get_all_stores(&self) -> Result<Vec<metapb::Store>> {
-        Ok(Vec::new())
+        Ok(self.stores.lock().values().cloned().collect())
     }
     async fn get_region(&self, _key: &[u8]) -> Result<Option<(metapb::Region, Option<metapb::Peer>)>> {
         Ok(None)

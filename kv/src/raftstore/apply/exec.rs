@@ -86,7 +86,9 @@ impl Applier {
     fn exec_write(&mut self, delegate: &mut Delegate, changes: Changes<'_>) -> Result<(), Malformed> {
         for change in changes {
             delegate.keys += 1;
-            match change? {
+            let change = change?;
+            delegate.locks.note(&delegate.handle, &change);
+            match change {
                 Change::Put(cf, key, value) => {
                     delegate.bytes += (key.len() + value.len()) as u64;
                     self.with_data_key(key);

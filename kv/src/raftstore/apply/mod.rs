@@ -5,6 +5,7 @@
 //! counts exactly the entries whose effects are there.
 
 mod exec;
+mod locks;
 pub(super) mod members;
 pub(super) mod merge;
 
@@ -19,6 +20,7 @@ use raft::eraftpb::Entry;
 use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::RaftApplyState;
 
+use self::locks::LockChanges;
 use super::api::WriteCallback;
 use super::messages::{AdminCallback, ClearTask, ExecResult, HashTask, RegionTask, SnapshotTask, StoreMsg};
 use super::registry::RegionHandle;
@@ -85,6 +87,8 @@ struct Delegate {
     dirty: bool,
     /// Is about to be merged into another region.
     merging: bool,
+    /// Changes of locks in the current batch, for who watches them.
+    locks: LockChanges,
     /// What waits until another region is ready to be merged into this one.
     waiting: Option<VecDeque<ApplyTask>>,
 }
@@ -185,6 +189,7 @@ impl Applier {
             results: Vec::new(),
             dirty: false,
             merging,
+            locks: LockChanges::default(),
             waiting: None,
         });
         self.delegates.insert(delegate.handle.region_id, delegate);
@@ -286,6 +291,9 @@ impl Applier {
         fail::fail_point!("raftstore::apply::before_acknowledge");
         let mut dirty = std::mem::take(&mut self.dirty);
         for region_id in &dirty {
+            if let Some(delegate) = self.delegates.get_mut(region_id) {
+                delegate.locks.deliver(&delegate.handle);
+            }
             self.publish(*region_id);
         }
         self.done.drain(..).for_each(|done| done(Ok(())));
@@ -302,8 +310,7 @@ impl Applier {
         let handle = &delegate.handle;
         handle.set_applied(delegate.applied_index, delegate.applied_term);
         let (bytes, keys) = (std::mem::take(&mut delegate.bytes), std::mem::take(&mut delegate.keys));
-        handle.flow.bytes_written.fetch_add(bytes, Ordering::Relaxed);
-        handle.flow.keys_written.fetch_add(keys, Ordering::Relaxed);
+        handle.flow.written.add(keys, bytes);
         let unchecked = handle.unchecked_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if unchecked >= self.split_check_diff && !handle.checking.swap(true, Ordering::AcqRel) {
             let _ = self.size_checks.send(region_id);

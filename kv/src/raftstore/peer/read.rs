@@ -88,6 +88,12 @@ impl Peer {
         self.reads.queued.push((at, callback));
     }
 
+    /// Calls back once an index is applied.
+    pub(crate) fn await_applied(&mut self, index: u64, callback: ReadCallback) {
+        self.reads.confirmed.push((index, callback));
+        self.finish_reads();
+    }
+
     /// Asks for all queued reads at once, as soon as the leader has committed an entry of its term.
     pub(super) fn ask_queued_reads(&mut self) {
         if self.reads.queued.is_empty() || (self.is_leader && !self.raft.raft.commit_to_current_term()) {

@@ -221,6 +221,10 @@ impl StoreLoop {
                 }
                 None => callback(Err(region_error::region_not_found(region_id))),
             },
+            StoreMsg::AwaitApplied { region_id, index, callback } => match self.peers.get_mut(&region_id) {
+                Some(peer) => peer.await_applied(index, callback),
+                None => callback(Err(region_error::region_not_found(region_id))),
+            },
             StoreMsg::Applied { region_id, results } => self.on_applied(region_id, results),
             StoreMsg::Truncate { region_id, index, force } => self.truncate(region_id, index, force),
             StoreMsg::Raft(message) => self.step(&message),

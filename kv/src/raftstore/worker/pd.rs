@@ -31,15 +31,37 @@ fn now_s() -> u64 {
 pub(super) async fn store_heartbeats(ctx: Arc<StoreContext>, pd: Arc<dyn PdClient>, start_time_s: u32) {
     let mut ticks = tokio::time::interval(ctx.config.store_heartbeat_interval.0);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut last = now_s();
+    let (mut last, mut told) = (now_s(), Totals::default());
     loop {
         ticks.tick().await;
-        let now = now_s();
-        let stats = store_stats(&ctx, start_time_s, last, now);
-        last = now;
+        let (now, totals) = (now_s(), Totals::of(&ctx));
+        let mut stats = store_stats(&ctx, start_time_s, last, now);
+        // A peer that left took its part along: the sums may be smaller.
+        stats.bytes_written = totals.written.0.saturating_sub(told.written.0);
+        stats.keys_written = totals.written.1.saturating_sub(told.written.1);
+        stats.bytes_read = totals.read.0.saturating_sub(told.read.0);
+        stats.keys_read = totals.read.1.saturating_sub(told.read.1);
+        (last, told) = (now, totals);
         if let Err(error) = pd.store_heartbeat(stats).await {
             tracing::warn!(%error, "store heartbeat failed");
         }
+    }
+}
+
+/// Bytes and keys that went through all peers of a store.
+#[derive(Default)]
+struct Totals {
+    written: (u64, u64),
+    read: (u64, u64),
+}
+
+impl Totals {
+    fn of(ctx: &StoreContext) -> Self {
+        let sum = |(b, k): (u64, u64), (bytes, keys): (u64, u64)| (b + bytes, k + keys);
+        ctx.registry.all().iter().fold(Totals::default(), |totals, handle| Totals {
+            written: sum(totals.written, handle.flow.written.total()),
+            read: sum(totals.read, handle.flow.read.total()),
+        })
     }
 }
 
@@ -145,6 +167,8 @@ async fn send(
         return true;
     }
     let followers = handle.followers.lock().clone();
+    let (bytes_written, keys_written) = handle.flow.written.take();
+    let (bytes_read, keys_read) = handle.flow.read.take();
     let down = |(peer, since): (metapb::Peer, Instant)| pdpb::PeerStats {
         peer: Some(peer),
         down_seconds: since.elapsed().as_secs(),
@@ -152,8 +176,10 @@ async fn send(
     let heartbeat = pdpb::RegionHeartbeatRequest {
         region: Some((*published.region).clone()),
         leader: published.region.peers.iter().find(|p| p.store_id == ctx.store_id).copied(),
-        bytes_written: handle.flow.bytes_written.swap(0, Ordering::Relaxed),
-        keys_written: handle.flow.keys_written.swap(0, Ordering::Relaxed),
+        bytes_written,
+        keys_written,
+        bytes_read,
+        keys_read,
         approximate_size: handle.approximate_size.load(Ordering::Relaxed)
             + handle.unchecked_bytes.load(Ordering::Relaxed),
         term: published.term,

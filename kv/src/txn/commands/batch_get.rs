@@ -7,6 +7,7 @@ use super::keys;
 use crate::mvcc::point_getter::PointGetter;
 use crate::mvcc::{Error as MvccError, ReadOptions};
 use crate::txn::error::{Error, Result};
+use crate::txn::replica_read::ReadScope;
 use crate::txn::scheduler::{Scheduler, key_not_in_region};
 
 impl Scheduler {
@@ -15,8 +16,7 @@ impl Scheduler {
         let ctx = req.context.clone().unwrap_or_default();
         let options = ReadOptions::from_context(&ctx, Timestamp(req.version));
         let keys = keys(&req.keys);
-        self.begin_read(&keys, &options).await?;
-        let snapshot = self.snapshot(&ctx).await?;
+        let snapshot = self.read_snapshot(&ctx, &options, ReadScope::Keys(&keys)).await?;
         self.check_safe_point(options.ts)?;
         let mut getter = PointGetter::new(&snapshot, &options);
         let mut pairs = Vec::with_capacity(keys.len());
@@ -39,6 +39,7 @@ impl Scheduler {
                 Err(e) => return Err(e.into()),
             }
         }
+        snapshot.count_read(keys.len(), pairs.iter().map(|pair| pair.key.len() + pair.value.len()).sum());
         Ok(BatchGetResponse { pairs, ..BatchGetResponse::default() })
     }
 }

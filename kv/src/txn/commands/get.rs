@@ -7,6 +7,7 @@ use crate::mvcc::ReadOptions;
 use crate::mvcc::key::Key;
 use crate::mvcc::point_getter::PointGetter;
 use crate::txn::error::Result;
+use crate::txn::replica_read::ReadScope;
 use crate::txn::scheduler::{Scheduler, key_not_in_region};
 
 impl Scheduler {
@@ -15,13 +16,14 @@ impl Scheduler {
         let ctx = req.context.clone().unwrap_or_default();
         let options = ReadOptions::from_context(&ctx, Timestamp(req.version));
         let key = Key::from_raw(&req.key);
-        self.begin_read(std::slice::from_ref(&key), &options).await?;
-        let snapshot = self.snapshot(&ctx).await?;
+        let scope = ReadScope::Keys(std::slice::from_ref(&key));
+        let snapshot = self.read_snapshot(&ctx, &options, scope).await?;
         if !snapshot.contains(key.encoded()) {
             return Err(key_not_in_region(key.raw(), snapshot.region()).into());
         }
         self.check_safe_point(options.ts)?;
         let found = PointGetter::new(&snapshot, &options).get(&key)?;
+        snapshot.count_read(1, key.raw().len() + found.as_ref().map_or(0, |version| version.value.len()));
         Ok(match found {
             Some(version) => GetResponse {
                 value: version.value,

@@ -39,7 +39,7 @@ fn keys(raw: &[Bytes]) -> Vec<Key> {
 }
 
 /// PD form of a bound; an empty bound stays empty.
-fn encoded_bound(raw: &[u8]) -> Vec<u8> {
+pub(super) fn encoded_bound(raw: &[u8]) -> Vec<u8> {
     if raw.is_empty() { Vec::new() } else { codec::encoded_bytes(raw) }
 }
 
@@ -62,7 +62,7 @@ fn ignored_locks(options: &ReadOptions) -> Vec<u64> {
 
 impl Scheduler {
     /// The first half of a read: later commits come after it, and writes in flight that it must see are waited for.
-    async fn begin_read(&self, keys: &[Key], options: &ReadOptions) -> Result<()> {
+    pub(super) async fn begin_read(&self, keys: &[Key], options: &ReadOptions) -> Result<()> {
         self.observe_ts(options.ts)?;
         if !heeds_in_flight(options) {
             return Ok(());
@@ -79,7 +79,12 @@ impl Scheduler {
     }
 
     /// As `begin_read`, for the range `[lower, upper)` in PD form.
-    async fn begin_range_read(&self, lower: &[u8], upper: &[u8], options: &ReadOptions) -> Result<()> {
+    pub(super) async fn begin_range_read(
+        &self,
+        lower: &[u8],
+        upper: &[u8],
+        options: &ReadOptions,
+    ) -> Result<()> {
         self.observe_ts(options.ts)?;
         if !heeds_in_flight(options) {
             return Ok(());

@@ -8,6 +8,7 @@ use crate::mvcc::ReadOptions;
 use crate::mvcc::scanner::Scanner;
 use crate::raftstore::RegionSnapshot;
 use crate::txn::error::{Error, Result};
+use crate::txn::replica_read::ReadScope;
 use crate::txn::scheduler::Scheduler;
 
 impl Scheduler {
@@ -16,10 +17,10 @@ impl Scheduler {
         let ctx = req.context.clone().unwrap_or_default();
         let mut options = ReadOptions::from_context(&ctx, Timestamp(req.version));
         options.key_only = req.key_only;
-        let (start, end) = (encoded_bound(&req.start_key), encoded_bound(&req.end_key));
-        let (lower, upper) = if req.reverse { (end, start) } else { (start, end) };
-        self.begin_range_read(&lower, &upper, &options).await?;
-        let snapshot = self.snapshot(&ctx).await?;
+        let bounds = (&req.start_key, &req.end_key);
+        let (start, end) = if req.reverse { (bounds.1, bounds.0) } else { bounds };
+        let snapshot = self.read_snapshot(&ctx, &options, ReadScope::Range(start, end)).await?;
+        let (lower, upper) = (encoded_bound(start), encoded_bound(end));
         self.check_safe_point(options.ts)?;
         let limit = req.limit as usize;
         let reverse = req.reverse;
@@ -47,14 +48,18 @@ fn scan_pairs(
     if limit == 0 {
         return Ok(pairs);
     }
+    let mut bytes = 0;
     let mut scanner = Scanner::new(snapshot, lower, upper, reverse, options);
     while pairs.len() < limit
         && let Some((key, item)) = scanner.next()?
     {
+        bytes += key.len();
         pairs.push(match item {
             Ok(version) => KvPair { key, value: version.value, ..KvPair::default() },
             Err(e) => KvPair { error: Some(Box::new(Error::from(e).split()?)), ..KvPair::default() },
         });
     }
+    bytes += pairs.iter().map(|pair| pair.value.len()).sum::<usize>();
+    snapshot.count_read(pairs.len(), bytes);
     Ok(pairs)
 }
