@@ -11,6 +11,8 @@ pub struct Metrics {
     pub timestamps: IntCounter,
     /// Requests for timestamps.
     pub tso_requests: IntCounter,
+    /// Time until a request for timestamps from another process is answered.
+    pub tso_seconds: Histogram,
     /// Heartbeats of regions.
     pub region_heartbeats: IntCounter,
     /// Heartbeats of stores.
@@ -27,6 +29,8 @@ pub struct Metrics {
     pub schedule_seconds: Histogram,
     /// Operators by reason and by how they stand; set when metrics are asked for.
     pub operators: IntGaugeVec,
+    /// Operators under way by kind; set when metrics are asked for.
+    pub operators_running: IntGaugeVec,
     /// Stores by state; set when metrics are asked for.
     pub store_states: IntGaugeVec,
     /// Numbers of the raft group by name; set when metrics are asked for.
@@ -52,6 +56,14 @@ impl Metrics {
                 .buckets(prometheus::exponential_buckets(0.0001, 2.0, 14)?),
         )?;
         registry.register(Box::new(write_seconds.clone()))?;
+        let tso_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "rutile_pd_tso_duration_seconds",
+                "From a request for timestamps to its answer",
+            )
+            .buckets(prometheus::exponential_buckets(0.000_001, 4.0, 12)?),
+        )?;
+        registry.register(Box::new(tso_seconds.clone()))?;
         let schedule_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "rutile_pd_schedule_duration_seconds",
@@ -67,6 +79,7 @@ impl Metrics {
         };
         Ok(Metrics {
             timestamps: counter("rutile_pd_timestamps_total", "Timestamps given out")?,
+            tso_seconds,
             tso_requests: counter("rutile_pd_tso_requests_total", "Requests for timestamps")?,
             region_heartbeats: counter("rutile_pd_region_heartbeats_total", "Heartbeats of regions")?,
             store_heartbeats: counter("rutile_pd_store_heartbeats_total", "Heartbeats of stores")?,
@@ -76,6 +89,11 @@ impl Metrics {
             write_seconds,
             schedule_seconds,
             operators: gauges("rutile_pd_operators", "Operators by reason and event", &["reason", "event"])?,
+            operators_running: gauges(
+                "rutile_pd_operators_running",
+                "Operators under way by kind",
+                &["kind"],
+            )?,
             store_states: gauges("rutile_pd_store_states", "Stores by state", &["state"])?,
             raft: gauges("rutile_pd_raft", "Numbers of the raft group of the members", &["name"])?,
             registry,

@@ -359,3 +359,105 @@ async fn a_directory_belongs_to_one_process_and_damage_is_refused_by_name() {
     let error = Server::start(config).await.err().unwrap().to_string();
     assert!(error.contains(log.file_name().unwrap().to_str().unwrap()), "{error}");
 }
+
+/// A store that leads every region and splits where it is told to.
+async fn obedient_store(pd: &Running) -> tokio::task::JoinHandle<()> {
+    let (heartbeats, rx) = tokio::sync::mpsc::channel(16);
+    let header = pd.header();
+    let heartbeat = move |region: Region| RegionHeartbeatRequest {
+        header: header.clone(),
+        leader: region.peers.first().copied(),
+        region: Some(region),
+        term: 5,
+        ..Default::default()
+    };
+    heartbeats.send(heartbeat(region(2, "", "", 1))).await.unwrap();
+    let mut answers = pd.pd().region_heartbeat(ReceiverStream::new(rx)).await.unwrap().into_inner();
+    let (mut stub, header) = (pd.pd(), pd.header());
+    let mut whole = region(2, "", "", 1);
+    tokio::spawn(async move {
+        while let Ok(Some(answer)) = answers.message().await {
+            let Some(split) = answer.split_region else { continue };
+            let ask = AskBatchSplitRequest {
+                header: header.clone(),
+                region: Some(whole.clone()),
+                split_count: split.keys.len() as u32,
+            };
+            let ids = stub.ask_batch_split(ask).await.unwrap().into_inner().ids;
+            let mut pieces = Vec::new();
+            whole.region_epoch.as_mut().unwrap().version += split.keys.len() as u64;
+            for (id, key) in ids.iter().zip(&split.keys) {
+                let mut piece = whole.clone();
+                (piece.id, piece.peers[0].id) = (id.new_region_id, id.new_peer_ids[0]);
+                (piece.end_key, whole.start_key) = (key.clone(), key.clone());
+                pieces.push(piece);
+            }
+            pieces.push(whole.clone());
+            let report = ReportBatchSplitRequest { header: header.clone(), regions: pieces.clone() };
+            stub.report_batch_split(report).await.unwrap();
+            for piece in pieces {
+                heartbeats.send(heartbeat(piece)).await.unwrap();
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn regions_are_split_and_scattered_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let pd = start(dir.path()).await;
+    pd.bootstrap().await;
+    let store = obedient_store(&pd).await;
+    let split = |keys: &[&'static str]| SplitRegionsRequest {
+        header: pd.header(),
+        split_keys: keys.iter().map(|key| (*key).into()).collect(),
+        retry_limit: 10,
+    };
+    let done = pd.pd().split_regions(split(&["d", "b", "d"])).await.unwrap().into_inner();
+    assert_eq!((error_type(&done.header), done.finished_percentage), (ErrorType::Ok, 100));
+    let (b, d) = (pd.get_region("b").await.region.unwrap(), pd.get_region("dd").await.region.unwrap());
+    assert_eq!((&b.start_key[..], &b.end_key[..], &d.start_key[..]), (&b"b"[..], &b"d"[..], &b"d"[..]));
+    assert_eq!(done.regions_id, [b.id, d.id]);
+    // The region that was split says so.
+    let asked = GetOperatorRequest { header: pd.header(), region_id: 2 };
+    let operator = pd.pd().get_operator(asked).await.unwrap().into_inner();
+    assert_eq!((operator.status(), &operator.kind[..]), (OperatorStatus::Success, &b"split"[..]));
+    assert!(String::from_utf8_lossy(&operator.desc).contains("split-regions"), "{operator:?}");
+
+    let both = SplitAndScatterRegionsRequest {
+        header: pd.header(),
+        split_keys: vec!["d".into(), "f".into()],
+        group: "g".into(),
+        retry_limit: 10,
+    };
+    let done = pd.pd().split_and_scatter_regions(both).await.unwrap().into_inner();
+    assert_eq!((done.split_finished_percentage, done.scatter_finished_percentage), (100, 100), "{done:?}");
+    for (key, id) in [("d", done.regions_id[0]), ("f", done.regions_id[1])] {
+        assert_eq!(pd.get_region(key).await.region.unwrap().id, id, "{key}");
+    }
+
+    let none = pd.pd().split_regions(split(&[])).await.unwrap().into_inner();
+    assert_eq!(error_type(&none.header), ErrorType::InvalidValue);
+    let scatter =
+        |regions_id: Vec<u64>| ScatterRegionRequest { header: pd.header(), regions_id, ..Default::default() };
+    let done = pd.pd().scatter_region(scatter(vec![b.id, 4711])).await.unwrap().into_inner();
+    assert_eq!((done.finished_percentage, &done.failed_regions_id[..]), (50, &[4711][..]));
+    assert_eq!(error_type(&done.header), ErrorType::Ok);
+    let done = pd.pd().scatter_region(scatter(vec![4711])).await.unwrap().into_inner();
+    assert_eq!((error_type(&done.header), done.finished_percentage), (ErrorType::Unknown, 0));
+
+    // What the metrics say of all this.
+    pd.server.service().timestamps(3).await.unwrap();
+    let metrics = pd.http("/metrics").await;
+    for line in [
+        "rutile_pd_regions 4",
+        "rutile_pd_store_states{state=\"Up\"} 1",
+        "rutile_pd_timestamps_total 3",
+        "rutile_pd_tso_duration_seconds_count 1",
+        "rutile_pd_operators{event=\"success\",reason=\"split-regions\"} 2",
+    ] {
+        assert!(metrics.to_lowercase().contains(&line.to_lowercase()), "no {line} in {metrics}");
+    }
+    store.abort();
+    pd.server.shutdown().await;
+}

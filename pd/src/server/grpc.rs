@@ -84,6 +84,9 @@ impl Pd for Api {
         ask_batch_split, ask_batch_split, AskBatchSplitRequest, AskBatchSplitResponse;
         report_batch_split, report_batch_split, ReportBatchSplitRequest, ReportBatchSplitResponse;
         scatter_region, scatter_region, ScatterRegionRequest, ScatterRegionResponse;
+        split_regions, split_regions, SplitRegionsRequest, SplitRegionsResponse;
+        split_and_scatter_regions, split_and_scatter_regions,
+            SplitAndScatterRegionsRequest, SplitAndScatterRegionsResponse;
         get_operator, get_operator, GetOperatorRequest, GetOperatorResponse;
         get_gc_safe_point, get_gc_safe_point, GetGcSafePointRequest, GetGcSafePointResponse;
         update_gc_safe_point, update_gc_safe_point, UpdateGcSafePointRequest, UpdateGcSafePointResponse;

@@ -169,11 +169,10 @@ async fn metrics(State(service): Service) -> String {
         for (reason, event, count) in controller.counts() {
             service.metrics.operators.with_label_values(&[reason, event]).set(count as i64);
         }
-        service
-            .metrics
-            .operators
-            .with_label_values(&["all", "running"])
-            .set(controller.running().count() as i64);
+        service.metrics.operators_running.reset();
+        for operator in controller.running() {
+            service.metrics.operators_running.with_label_values(&[operator.kind.name()]).inc();
+        }
     }
     let (role, stats) = (service.store.role(), service.store.stats());
     let leads = i64::from(service.leading().is_ok());
@@ -237,6 +236,8 @@ fn store_json(view: &crate::cluster::View, info: &StoreInfo, now_ms: u64, config
     };
     let ((leaders, leader_mib), (regions, region_mib)) = (mib(led.collect()), mib(held.collect()));
     let labels = info.meta.labels.iter();
+    let interval = stats.interval.unwrap_or_default();
+    let interval_s = interval.end_timestamp.saturating_sub(interval.start_timestamp).max(1);
     let uptime_s = (now_ms / 1000).saturating_sub(u64::from(stats.start_time));
     json!({
         "store": {
@@ -268,6 +269,8 @@ fn store_json(view: &crate::cluster::View, info: &StoreInfo, now_ms: u64, config
             "sending_snap_count": stats.sending_snap_count,
             "receiving_snap_count": stats.receiving_snap_count,
             "is_busy": stats.is_busy,
+            "written_bytes_per_s": stats.bytes_written / interval_s,
+            "read_bytes_per_s": stats.bytes_read / interval_s,
             "start_ts": stats.start_time,
             "last_heartbeat_ms": info.last_heartbeat_ms,
             "uptime": format!("{}h{}m{}s", uptime_s / 3600, uptime_s / 60 % 60, uptime_s % 60),

@@ -9,6 +9,7 @@ mod http_admin;
 mod leading;
 mod listener;
 mod peers;
+mod presplit;
 mod regions;
 mod scheduling;
 mod service;

@@ -8,8 +8,8 @@ use rutile_proto::pdpb::{
     self, AskBatchSplitRequest, AskBatchSplitResponse, BatchScanRegionsRequest, BatchScanRegionsResponse,
     ErrorType, GetOperatorRequest, GetOperatorResponse, GetRegionByIdRequest, GetRegionRequest,
     GetRegionResponse, OperatorStatus, RegionHeartbeatRequest, RegionHeartbeatResponse,
-    ReportBatchSplitRequest, ReportBatchSplitResponse, ScanRegionsRequest, ScanRegionsResponse,
-    ScatterRegionRequest, ScatterRegionResponse, SplitId, split_region,
+    ReportBatchSplitRequest, ReportBatchSplitResponse, ScanRegionsRequest, ScanRegionsResponse, SplitId,
+    split_region,
 };
 use tonic::Status;
 
@@ -245,28 +245,6 @@ impl PdService {
             })
             .collect();
         Ok(AskBatchSplitResponse { header: self.ok(), ids })
-    }
-
-    /// Spreads regions over the stores.
-    pub async fn scatter_region(
-        &self,
-        request: ScatterRegionRequest,
-    ) -> Result<ScatterRegionResponse, Status> {
-        let leading = self.check(request.header.as_ref())?;
-        let ids = if request.regions_id.is_empty() { vec![request.region_id] } else { request.regions_id };
-        let (mut done, mut failure) = (0, None);
-        for id in &ids {
-            match leading.scatter(*id, &request.group, self.clock.now_ms()).await {
-                Ok(()) => done += 1,
-                Err(error) => failure = Some(error.to_string()),
-            }
-        }
-        let header = match failure {
-            Some(text) if done == 0 => self.error(ErrorType::Unknown, text),
-            _ => self.ok(),
-        };
-        let finished_percentage = (done * 100 / ids.len().max(1)) as u64;
-        Ok(ScatterRegionResponse { header, finished_percentage })
     }
 
     /// A region's operator: under way, or the last one that ended.

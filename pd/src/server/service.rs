@@ -63,10 +63,20 @@ pub struct PdService {
 impl PdService {
     /// `count` timestamps: the largest of them. Costs no I/O nearly always.
     pub async fn timestamps(&self, count: u32) -> PdResult<Timestamp> {
-        match self.try_timestamps(count) {
+        let begun = std::time::Instant::now();
+        let result = match self.try_timestamps(count) {
             Some(ts) => Ok(ts),
-            None => self.tso.allocate(count).await,
-        }
+            None => {
+                let result = self.tso.allocate(count).await;
+                if result.is_ok() {
+                    self.metrics.tso_requests.inc();
+                    self.metrics.timestamps.inc_by(u64::from(count));
+                }
+                result
+            }
+        };
+        self.metrics.tso_seconds.observe(begun.elapsed().as_secs_f64());
+        result
     }
 
     /// The same without waiting, if that is possible: nearly always.
