@@ -295,4 +295,21 @@ mod tests {
         controller.add(transfer()).unwrap();
         assert!(controller.cancel(1) && !controller.cancel(1));
     }
+
+    #[test]
+    fn a_region_that_prepares_its_merge_is_not_taken_for_another() {
+        use PeerRole::Voter;
+        let peers = [(1, Voter), (2, Voter)];
+        let source = region(5, &peers, 1);
+        let mut controller = Controller::default();
+        let target = Region { id: 2, ..Default::default() };
+        controller.add(Operator::new(&source, "merge", Kind::Merge, vec![Step::Merge(target)], 0)).unwrap();
+        assert!(controller.on_heartbeat(&source, 0).unwrap().merge.is_some());
+        let mut prepared = region(6, &peers, 1);
+        prepared.meta.region_epoch.as_mut().unwrap().version += 1;
+        controller.on_heartbeat(&prepared, 1);
+        assert_eq!(controller.of_region(1).unwrap().status, Status::Running);
+        controller.tick(&RegionTree::default(), 2);
+        assert_eq!(controller.of_region(1).unwrap().status, Status::Success);
+    }
 }

@@ -101,7 +101,8 @@ impl Step {
     /// How many changes of members it makes at most.
     fn conf_changes(&self) -> u64 {
         match self {
-            Step::AddLearner(_) | Step::Promote(_) | Step::Remove(_) => 1,
+            // A region that is about to be merged raises both its versions.
+            Step::AddLearner(_) | Step::Promote(_) | Step::Remove(_) | Step::Merge(_) => 1,
             Step::EnterJoint { promote, demote } => (promote.len() + demote.len()) as u64,
             Step::LeaveJoint => 16,
             _ => 0,
