@@ -1,9 +1,10 @@
 //! Compiles the `.proto` files without protoc.
 
-const PACKAGES: [&str; 12] = [
+const PACKAGES: [&str; 13] = [
     "metapb",
     "errorpb",
     "kvrpcpb",
+    "deadlock",
     "coprocessor",
     "raft_serverpb",
     "tikvpb",
@@ -15,9 +16,15 @@ const PACKAGES: [&str; 12] = [
     "health",
 ];
 
-/// Rarely set and large: kept out of line, so that the answers of reads stay small in memory.
-const BOXED: [&str; 3] =
-    ["kvrpcpb.KvPair.error", "kvrpcpb.GetResponse.error", "kvrpcpb.GetResponse.exec_details_v2"];
+/// Kept out of line: what is rarely set and large, so that the answers of reads stay small in memory, and the requests and answers
+/// of a stream, which otherwise take the room of the largest kind wherever they are moved to.
+const BOXED: [&str; 5] = [
+    "kvrpcpb.KvPair.error",
+    "kvrpcpb.GetResponse.error",
+    "kvrpcpb.GetResponse.exec_details_v2",
+    "tikvpb.BatchCommandsRequest.Request.cmd",
+    "tikvpb.BatchCommandsResponse.Response.cmd",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=protos");

@@ -174,7 +174,7 @@ macro_rules! batched {
         #[allow(clippy::result_large_err)]
         pub(crate) fn to_batched(request: StoreRequest) -> Result<Ask, StoreRequest> {
             match request {
-                $(StoreRequest::$variant(request) => Ok(Ask::$variant(request)),)*
+                $(StoreRequest::$variant(request) => Ok(Ask::$variant(Box::new(request))),)*
                 other => Err(other),
             }
         }
@@ -182,7 +182,7 @@ macro_rules! batched {
         /// `None` for an answer of another kind than any request of this client.
         pub(crate) fn from_batched(answer: Answer) -> Option<StoreResponse> {
             match answer {
-                $(Answer::$variant(answer) => Some(StoreResponse::$variant(answer)),)*
+                $(Answer::$variant(answer) => Some(StoreResponse::$variant(*answer)),)*
                 _ => None,
             }
         }

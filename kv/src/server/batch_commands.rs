@@ -97,18 +97,18 @@ macro_rules! dispatch {
             $(Some(Ask::$arm(request)) => {
                 check_cluster($service, request.context.as_ref())?;
                 let service = $service.clone();
-                Box::pin(async move { Some(Answer::$arm(service.$method(request).await)) })
+                Box::pin(async move { Some(Answer::$arm(Box::new(service.$method(*request).await))) })
             })*
             Some(Ask::Gc(_)) => {
                 let error = rutile_proto::kvrpcpb::KeyError { abort: "KvGC is not supported".into(), ..Default::default() };
                 let response = rutile_proto::kvrpcpb::GcResponse { error: Some(error), ..Default::default() };
-                Box::pin(async move { Some(Answer::Gc(response)) })
+                Box::pin(async move { Some(Answer::Gc(Box::new(response))) })
             }
             Some(Ask::Empty(request)) => Box::pin(async move {
                 if request.delay_time > 0 {
                     tokio::time::sleep(Duration::from_millis(request.delay_time)).await;
                 }
-                Some(Answer::Empty(BatchCommandsEmptyResponse { test_id: request.test_id }))
+                Some(Answer::Empty(Box::new(BatchCommandsEmptyResponse { test_id: request.test_id })))
             }),
             None => Box::pin(async { None }),
         }

@@ -116,7 +116,7 @@ async fn batches_are_answered_as_they_finish() {
     let put = RawPutRequest { key: b("r"), value: b("v"), ..Default::default() };
     let slow = BatchCommandsEmptyRequest { test_id: 9, delay_time: 60_000 };
     // 3 waits for the lock of 2, and 4 for the clock; nobody else waits for them.
-    let first = vec![(1, Ask::RawPut(put)), (2, Ask::PessimisticLock(lock(10)))];
+    let first = vec![(1, Ask::RawPut(Box::new(put))), (2, Ask::PessimisticLock(Box::new(lock(10))))];
     send(first).await.unwrap();
     let mut seen = std::collections::HashMap::new();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -126,11 +126,11 @@ async fn batches_are_answered_as_they_finish() {
         assert_eq!(message.request_ids.len(), message.responses.len());
         seen.extend(message.request_ids.into_iter().zip(message.responses));
         if seen.len() == 2 && sent == 2 {
-            let blocked = (3, Ask::PessimisticLock(lock(20)));
+            let blocked = (3, Ask::PessimisticLock(Box::new(lock(20))));
             send(vec![
                 blocked,
-                (4, Ask::Empty(slow)),
-                (5, Ask::RawGet(RawGetRequest { key: b("r"), ..Default::default() })),
+                (4, Ask::Empty(Box::new(slow))),
+                (5, Ask::RawGet(Box::new(RawGetRequest { key: b("r"), ..Default::default() }))),
             ])
             .await
             .unwrap();
@@ -145,7 +145,7 @@ async fn batches_are_answered_as_they_finish() {
                 ..Default::default()
             };
             let soon = BatchCommandsEmptyRequest { test_id: 1, delay_time: 0 };
-            send(vec![(6, Ask::PessimisticRollback(unlock)), (7, Ask::Empty(soon))]).await.unwrap();
+            send(vec![(6, Ask::PessimisticRollback(Box::new(unlock))), (7, Ask::Empty(Box::new(soon)))]).await.unwrap();
             sent = 7;
         }
     }
