@@ -5,7 +5,8 @@
 //! crash leaves of the last, never acknowledged append.
 //!
 //! Shape of a record: `len << 8 | compression` (u64 BE) · offset of the footer (u64 BE) · entries and their crc32 (LE) · footer
-//! and its crc32 (LE) xor the file's number. Source: raft-engine 0.4, format version 2.
+//! and its crc32 (LE) xor the file's number. A file begins with a magic, its version (u64 BE) and, in version 2, 8 more bytes. Source:
+//! raft-engine 0.4, which writes version 2, but version 1 (without the file's number) where it finds a file whose header a crash took.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Result};
 
-const FILE_HEADER_SIZE_BYTES: usize = 53 + 8 + 8;
+const VERSION_SIZE_BYTES: usize = 8;
 const MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
 const RECORD_HEADER_SIZE_BYTES: usize = 16;
 const CRC_SIZE_BYTES: usize = 4;
@@ -163,7 +164,7 @@ fn verify_sizes(dir: &Path, files: &[LogFile], marker: &CleanMarker) -> Result<(
 
 fn verify_file(file: &LogFile, may_be_torn: bool) -> Result<()> {
     let data = fs::read(&file.path).map_err(|e| Error::io(&file.path, &e))?;
-    if data.len() < FILE_HEADER_SIZE_BYTES || !data.starts_with(MAGIC) {
+    let Some(Header { mut offset, signature }) = header(&data, file.seq) else {
         // A file that was being created holds a part of the header and zeros.
         let created =
             data.iter().zip(MAGIC).all(|(have, want)| have == want || *have == 0) && all_zero(tail(&data));
@@ -172,20 +173,37 @@ fn verify_file(file: &LogFile, may_be_torn: bool) -> Result<()> {
         } else {
             Err(file.corrupt(0, "the file header is broken"))
         };
-    }
-    let mut offset = FILE_HEADER_SIZE_BYTES;
+    };
     while offset < data.len() {
-        match record_len(&data, offset, file.seq) {
+        match record_len(&data, offset, signature) {
             Some(len) => offset += len,
-            None if may_be_torn => return verify_tail(file, &data, offset),
+            None if may_be_torn => return verify_tail(file, &data, offset, signature),
             None => return Err(file.corrupt(offset, "the record is broken")),
         }
     }
     Ok(())
 }
 
+/// What a file's header says.
+struct Header {
+    /// Of the first record.
+    offset: usize,
+    /// In the checksums of its records.
+    signature: u32,
+}
+
+fn header(data: &[u8], seq: u64) -> Option<Header> {
+    let rest = data.strip_prefix(MAGIC)?;
+    let end = MAGIC.len() + VERSION_SIZE_BYTES;
+    match u64::from_be_bytes(*rest.first_chunk()?) {
+        1 => Some(Header { offset: end, signature: 0 }),
+        2 if data.len() >= end + 8 => Some(Header { offset: end + 8, signature: seq as u32 }),
+        _ => None,
+    }
+}
+
 fn tail(data: &[u8]) -> &[u8] {
-    data.get(FILE_HEADER_SIZE_BYTES..).unwrap_or_default()
+    data.get(MAGIC.len() + 2 * VERSION_SIZE_BYTES..).unwrap_or_default()
 }
 
 fn all_zero(data: &[u8]) -> bool {
@@ -193,7 +211,7 @@ fn all_zero(data: &[u8]) -> bool {
 }
 
 /// Length of the record at `offset` if it is intact.
-fn record_len(data: &[u8], offset: usize, seq: u64) -> Option<usize> {
+fn record_len(data: &[u8], offset: usize, signature: u32) -> Option<usize> {
     let rest = &data[offset..];
     let word = |at: usize| rest.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
     let (head, footer) = (word(0)?, usize::try_from(word(8)?).ok()?);
@@ -202,7 +220,7 @@ fn record_len(data: &[u8], offset: usize, seq: u64) -> Option<usize> {
         return None;
     }
     let entries_ok = footer == RECORD_HEADER_SIZE_BYTES || crc_ok(&rest[RECORD_HEADER_SIZE_BYTES..footer], 0);
-    (entries_ok && crc_ok(&rest[footer..len], seq as u32)).then_some(len)
+    (entries_ok && crc_ok(&rest[footer..len], signature)).then_some(len)
 }
 
 fn crc_ok(block: &[u8], signature: u32) -> bool {
@@ -211,7 +229,7 @@ fn crc_ok(block: &[u8], signature: u32) -> bool {
 }
 
 /// Decides whether what begins at `offset` of the last file can be an append that a crash cut short.
-fn verify_tail(file: &LogFile, data: &[u8], offset: usize) -> Result<()> {
+fn verify_tail(file: &LogFile, data: &[u8], offset: usize, signature: u32) -> Result<()> {
     let rest = &data[offset..];
     let end = rest.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
     if end == 0 {
@@ -220,14 +238,15 @@ fn verify_tail(file: &LogFile, data: &[u8], offset: usize) -> Result<()> {
     // Each append waits for the one before it to be on disk, so nothing can follow a torn one. The rewrite queue is
     // synced less often: there, a hole of zeros may be followed by records.
     let follows = (1..end).any(|skip| {
-        rest.len() - skip > RECORD_HEADER_SIZE_BYTES && record_len(rest, skip, file.seq).is_some()
+        rest.len() - skip > RECORD_HEADER_SIZE_BYTES && record_len(rest, skip, signature).is_some()
     });
     let hole = has_zero_sector(data, offset, offset + end);
     match (follows, file.queue) {
         (true, Queue::Append) => Err(file.corrupt(offset, "the record is broken but others follow it")),
         (true, Queue::Rewrite) if hole => Ok(()),
         (true, Queue::Rewrite) => Err(file.corrupt(offset, "the record is broken but others follow it")),
-        (false, _) if hole || (is_cut(rest) && !header_flipped(rest, file.seq)) => Ok(()),
+        (false, _) if hole || (is_cut(rest) && !header_flipped(rest, signature)) => Ok(()),
+        (false, _) if end_is_lost(data, offset) => Ok(()),
         (false, _) => Err(file.corrupt(offset, "the last record is complete but its checksum is wrong")),
     }
 }
@@ -241,13 +260,21 @@ fn is_cut(rest: &[u8]) -> bool {
     end < RECORD_HEADER_SIZE_BYTES || len > end + CRC_SIZE_BYTES
 }
 
+/// Whether the last sector of the record at `offset`, of which it may have a few bytes only, is not on the disk.
+fn end_is_lost(data: &[u8], offset: usize) -> bool {
+    let Some(head) = data[offset..].first_chunk::<8>() else { return false };
+    let end = offset.saturating_add((u64::from_be_bytes(*head) >> 8) as usize);
+    let sector = end.saturating_sub(1) / SECTOR_SIZE_BYTES * SECTOR_SIZE_BYTES;
+    sector > offset && data.get(sector..end).is_some_and(all_zero)
+}
+
 /// Whether one flipped bit of the header explains why the record is broken.
-fn header_flipped(rest: &[u8], seq: u64) -> bool {
+fn header_flipped(rest: &[u8], signature: u32) -> bool {
     let Some(header) = rest.first_chunk::<RECORD_HEADER_SIZE_BYTES>() else { return false };
     let mut record = rest.to_vec();
     (0..RECORD_HEADER_SIZE_BYTES * 8).any(|bit| {
         record[bit / 8] = header[bit / 8] ^ (1 << (bit % 8));
-        let intact = record_len(&record, 0, seq).is_some();
+        let intact = record_len(&record, 0, signature).is_some();
         record[bit / 8] = header[bit / 8];
         intact
     })
