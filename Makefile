@@ -45,7 +45,8 @@ bench: setup-bench ## sysbench beside MariaDB (and a MySQL given as MYSQL_PEER=h
 	BENCH_NODES=3 scripts/bench-sysbench.sh
 	scripts/bench-raw.sh
 
-soak: build ## long runs of crashes and faults: ROUNDS=200 crashes and faults, 10 kills each, 100 seeds of registers
+soak: build ## long runs: SIMULATIONS=2000 seeds of simulated stores, ROUNDS=200 crashes and faults, 10 kills each, SEEDS=100 of registers
+	SIM_SEEDS=1-$${SIMULATIONS:-2000} SIM_EDGES=1 cargo test --release --locked --workspace --lib -- sim::tests --nocapture
 	RUTILE_CRASH_ROUNDS=$${ROUNDS:-200} cargo test --release --locked --workspace --test crash -- --nocapture
 	FAULTS=$${ROUNDS:-200} KILLS=10 SCALE_OUT_REGIONS=150 \
 		cargo test --release --locked --workspace --test fault -- --nocapture --test-threads 1

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGaugeVec, Opts, Registry, TextEncoder};
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::new);
 
@@ -17,6 +17,13 @@ fn counter(name: &str, help: &str) -> IntCounter {
     let counter = IntCounter::with_opts(Opts::new(name, help)).expect("metric names are constants");
     let _ = REGISTRY.register(Box::new(counter.clone()));
     counter
+}
+
+/// One value for each store of the process.
+fn by_store(name: &str, help: &str) -> IntGaugeVec {
+    let gauge = IntGaugeVec::new(Opts::new(name, help), &["store"]).expect("metric names are constants");
+    let _ = REGISTRY.register(Box::new(gauge.clone()));
+    gauge
 }
 
 fn buckets(start: f64, factor: f64, count: usize) -> Vec<f64> {
@@ -43,6 +50,19 @@ pub static CONSISTENCY_CHECKS: LazyLock<IntCounter> = LazyLock::new(|| {
 pub static CONSISTENCY_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
     counter("rutile_kv_consistency_errors_total", "Replicas whose checksum differs from their leader's")
 });
+/// Merges called off because their target changed.
+pub static MERGE_ROLLBACKS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_merge_rollbacks_total", "Region merges called off because their target changed")
+});
+/// Peers that came to lead.
+pub static LEADERSHIPS: LazyLock<IntCounter> =
+    LazyLock::new(|| counter("rutile_kv_leaderships_total", "Times that a peer of a region came to lead it"));
+/// Regions with a peer on a store; as of its last heartbeat.
+pub static REGIONS: LazyLock<IntGaugeVec> =
+    LazyLock::new(|| by_store("rutile_kv_regions", "Regions with a peer on the store"));
+/// Regions led by a store; as of its last heartbeat.
+pub static LEADERS: LazyLock<IntGaugeVec> =
+    LazyLock::new(|| by_store("rutile_kv_leaders", "Regions that the store leads"));
 /// Merges applied.
 pub static MERGES: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_merges_total", "Region merges applied"));
@@ -68,12 +88,21 @@ pub static COMMIT_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
     let help = "Time from a proposal until its entry is on a quorum's disks";
     histogram("rutile_kv_commit_seconds", help, buckets(0.000_05, 2.0, 16))
 });
+/// Time from an entry's commit until its effect is visible.
+pub static APPLY_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
+    let help = "Time from the commit of a batch's oldest entry until its effect is visible";
+    histogram("rutile_kv_apply_seconds", help, buckets(0.000_01, 2.0, 18))
+});
 /// Entries proposed.
 pub static PROPOSALS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_proposals_total", "Entries proposed to raft groups"));
 /// Raft messages given to the transport.
 pub static RAFT_MESSAGES_SENT: LazyLock<IntCounter> =
     LazyLock::new(|| counter("rutile_kv_raft_messages_sent_total", "Raft messages sent to other stores"));
+/// Raft messages that came from other stores.
+pub static RAFT_MESSAGES_RECEIVED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("rutile_kv_raft_messages_received_total", "Raft messages received from other stores")
+});
 /// Raft messages that could not be sent.
 pub static RAFT_MESSAGES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     counter(
@@ -96,17 +125,24 @@ pub fn register(metric: Box<dyn prometheus::core::Collector>) {
 /// All metrics in Prometheus' text format.
 #[must_use]
 pub fn render() -> String {
-    for metric in [&RAFT_LOG_WRITE_SECONDS, &APPLY_BATCH_BYTES, &APPLY_WRITE_SECONDS, &COMMIT_SECONDS] {
+    let histograms =
+        [&RAFT_LOG_WRITE_SECONDS, &APPLY_BATCH_BYTES, &APPLY_WRITE_SECONDS, &APPLY_SECONDS, &COMMIT_SECONDS];
+    for metric in histograms {
         LazyLock::force(metric);
     }
+    LazyLock::force(&REGIONS);
+    LazyLock::force(&LEADERS);
     let counters = [
         &SPLITS,
         &MERGES,
+        &MERGE_ROLLBACKS,
+        &LEADERSHIPS,
         &CONSISTENCY_CHECKS,
         &CONSISTENCY_ERRORS,
         &SPLIT_SCANS,
         &PROPOSALS,
         &RAFT_MESSAGES_SENT,
+        &RAFT_MESSAGES_RECEIVED,
         &RAFT_MESSAGES_DROPPED,
         &SNAPSHOTS_SENT,
         &SNAPSHOTS_APPLIED,

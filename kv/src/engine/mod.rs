@@ -4,6 +4,8 @@
 //! memtables is applied again from the raft log, which is only truncated below the flushed applied index.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod lossy_fs;
 mod raft_log;
 mod raft_log_verify;
 mod rocks;

@@ -23,6 +23,14 @@ const HARD_STATE_KEY: &[u8] = b"h";
 const TRUNCATED_KEY: &[u8] = b"t";
 const APPLYING_KEY: &[u8] = b"s";
 
+#[cfg(not(test))]
+use raft_engine::env::DefaultFileSystem as LogFs;
+
+#[cfg(test)]
+use super::lossy_fs::LossyFs as LogFs;
+
+type Logs = raft_engine::Engine<LogFs>;
+
 struct EntryCodec;
 
 impl MessageExt for EntryCodec {
@@ -37,7 +45,7 @@ impl MessageExt for EntryCodec {
 #[derive(Clone)]
 pub struct RaftLog {
     /// `None` once closed.
-    engine: Arc<RwLock<Option<raft_engine::Engine>>>,
+    engine: Arc<RwLock<Option<Logs>>>,
     dir: Arc<Path>,
 }
 
@@ -45,6 +53,15 @@ impl RaftLog {
     /// Opens or creates the logs in `dir`. Every record of every file is verified first: a record torn by a crash at the very end is
     /// cut off, everything else that is wrong is [`Error::Corruption`] naming the file.
     pub fn open(dir: &Path, config: &RaftLogConfig) -> Result<Self> {
+        #[cfg(not(test))]
+        let fs = LogFs {};
+        #[cfg(test)]
+        let fs = LogFs::default();
+        Self::open_on(dir, config, fs)
+    }
+
+    /// As [`RaftLog::open`], on another file system.
+    pub(crate) fn open_on(dir: &Path, config: &RaftLogConfig, fs: LogFs) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, &e))?;
         let marker = CleanMarker::read(dir)?;
         raft_log_verify::verify_dir(dir, marker.as_ref())?;
@@ -59,7 +76,7 @@ impl RaftLog {
             enable_log_recycle: false,
             ..Default::default()
         };
-        match raft_engine::Engine::open(config) {
+        match Logs::open_with_file_system(config, Arc::new(fs)) {
             Ok(engine) => Ok(Self { engine: Arc::new(RwLock::new(Some(engine))), dir: Arc::from(dir) }),
             Err(raft_engine::Error::Other(e)) if e.to_string().contains("lock") => {
                 Err(Error::Locked { dir: dir.to_owned() })
@@ -82,7 +99,7 @@ impl RaftLog {
         }
     }
 
-    fn with<T>(&self, f: impl FnOnce(&raft_engine::Engine) -> raft_engine::Result<T>) -> Result<T> {
+    fn with<T>(&self, f: impl FnOnce(&Logs) -> raft_engine::Result<T>) -> Result<T> {
         match self.engine.read().as_ref() {
             Some(engine) => f(engine).map_err(|e| self.named(e)),
             None => Err(Error::RaftLog("closed".to_owned())),
@@ -171,7 +188,7 @@ impl RaftLog {
 
     /// Removes files that hold nothing needed; returns the regions whose logs stand in the way.
     pub fn purge(&self) -> Result<Vec<u64>> {
-        self.with(raft_engine::Engine::purge_expired_files)
+        self.with(Logs::purge_expired_files)
     }
 
     fn decoded<M: prost::Message + Default>(&self, region_id: u64, key: &[u8]) -> Result<Option<M>> {

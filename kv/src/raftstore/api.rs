@@ -77,6 +77,8 @@ pub enum RegionEvent {
         region_id: u64,
         /// All resulting regions.
         regions: Vec<Arc<metapb::Region>>,
+        /// Of the leadership under which this store serves the region that was split, if it does.
+        term: Option<u64>,
     },
     /// The members changed.
     MembersChanged {

@@ -142,7 +142,7 @@ fn prepared(engine: &Engine) -> Result<Option<metapb::Region>, Error> {
     Ok(state.and_then(|s| RegionLocalState::decode(s).ok()).and_then(|s| s.region))
 }
 
-fn write_first_region(engine: &Engine, region: &metapb::Region) -> Result<(), Error> {
+pub(super) fn write_first_region(engine: &Engine, region: &metapb::Region) -> Result<(), Error> {
     let mut batch = engine.batch();
     let state = RegionLocalState {
         state: PeerState::Normal.into(),

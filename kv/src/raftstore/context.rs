@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::api::{RegionEvent, RegionObserver};
 use super::apply::ApplyMsg;
+use super::clock::Clock;
 use super::messages::{PdEvent, RegionTask, StoreMsg};
 use super::registry::Registry;
 use super::snapshot::{self, SnapshotSource};
@@ -107,8 +107,9 @@ pub(crate) struct StoreContext {
     pub(crate) region_tasks: Sender<RegionTask>,
     pub(crate) pd: UnboundedSender<PdEvent>,
     pub(crate) observers: RwLock<Vec<Arc<dyn RegionObserver>>>,
-    /// Peers found on disk do not vote before: another leader's lease may rest on what they promised before the store was stopped.
-    pub(crate) votes_after: Instant,
+    pub(crate) clock: Clock,
+    /// From which peers draw their election timeouts.
+    pub(crate) seed: u64,
     /// Raft's own, which says nothing; one for all peers.
     pub(crate) raft_logger: slog::Logger,
     /// There is too little room for writes.

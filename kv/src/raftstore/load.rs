@@ -1,17 +1,17 @@
 //! The peers that a store finds on its disk when it starts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use prost::Message as _;
 use rutile_proto::metapb;
 use rutile_proto::raft_serverpb::{MergeState, PeerState, RaftApplyState, RegionLocalState};
 
 use super::context::StoreContext;
 use super::keys;
-use super::messages::SnapshotTask;
+use super::messages::{ClearTask, SnapshotTask};
 use super::peer::Peer;
-use super::region_worker::apply_snapshot;
+use super::region_worker::{apply_snapshot, clear};
 use super::snapshot::SnapshotFiles;
 use crate::engine::{Cf, Error, IterOptions, Result};
 
@@ -28,6 +28,7 @@ pub(super) fn load_peers(ctx: &StoreContext) -> Result<Vec<Peer>> {
     for State { region, kind, applied, merge } in states(ctx)?.into_values() {
         match applied {
             _ if kind == PeerState::Tombstone => remove_log(ctx, region.id)?,
+            _ if ctx.own_peer(&region).is_none() => finish_removal(ctx, region)?,
             Some(applied) => {
                 let mut peer = Peer::load(ctx, Arc::new(region), applied)?;
                 merge.filter(|_| kind == PeerState::Merging).into_iter().for_each(|m| peer.set_merging(m));
@@ -52,7 +53,7 @@ struct State {
 }
 
 /// The regions in the engine, with the index up to which they are applied.
-fn states(ctx: &StoreContext) -> Result<AHashMap<u64, State>> {
+fn states(ctx: &StoreContext) -> Result<BTreeMap<u64, State>> {
     let snapshot = Arc::new(ctx.engine.snapshot());
     let options = IterOptions {
         lower: keys::REGIONS_MIN.to_vec(),
@@ -60,7 +61,7 @@ fn states(ctx: &StoreContext) -> Result<AHashMap<u64, State>> {
         ..Default::default()
     };
     let mut iter = snapshot.iter(Cf::Raft, options);
-    let mut states = AHashMap::new();
+    let mut states = BTreeMap::new();
     let mut valid = iter.seek_to_first()?;
     while valid {
         if let Some(id) = keys::region_of_state(iter.key()) {
@@ -111,6 +112,15 @@ fn finish_snapshot(ctx: &StoreContext, mut task: SnapshotTask) -> Result<()> {
     let mut batch = ctx.raft_log.batch();
     batch.delete_applying(region_id);
     ctx.raft_log.write(&mut batch, true)
+}
+
+/// A crash came between the entry that removed this store's peer and its tombstone.
+fn finish_removal(ctx: &StoreContext, region: metapb::Region) -> Result<()> {
+    let region_id = region.id;
+    tracing::info!(region_id, store_id = ctx.store_id, "goes on removing a peer");
+    let old = Some(region.clone());
+    clear(&ctx.engine, &ClearTask { region_id, tombstone: region, keep_data: false, old })?;
+    remove_log(ctx, region_id)
 }
 
 /// A crash came between the tombstone of a removed peer and the end of its log.

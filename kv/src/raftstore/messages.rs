@@ -1,7 +1,7 @@
 //! What the threads of a store tell one another.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use raft::eraftpb::{ConfChangeType, ConfChangeV2};
 use rutile_proto::raft_serverpb::{MergeState, RaftMessage, RaftSnapshotData};
@@ -28,7 +28,7 @@ pub(crate) enum StoreMsg {
     /// Confirm the leadership.
     ReadIndex {
         region_id: u64,
-        at: Instant,
+        at: Duration,
         callback: ReadCallback,
     },
     /// Tell when an index is applied.
@@ -182,7 +182,7 @@ pub(crate) struct SnapshotTask {
 
 /// A region's data as of an index.
 pub(crate) struct HashTask {
-    pub(crate) region: metapb::Region,
+    pub(crate) region: Arc<metapb::Region>,
     pub(crate) index: u64,
     pub(crate) snapshot: Arc<EngineSnapshot>,
 }

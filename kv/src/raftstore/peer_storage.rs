@@ -18,6 +18,16 @@ pub(crate) const INIT_LOG_INDEX: u64 = 5;
 /// The term of that beginning.
 pub(crate) const INIT_LOG_TERM: u64 = 5;
 
+/// The term of a new region's first leader: no other can have led before it.
+pub const FIRST_TERM: u64 = INIT_LOG_TERM + 1;
+
+/// Where a log begins and ends.
+pub(crate) struct LogEnd {
+    pub(crate) truncated: RaftTruncatedState,
+    pub(crate) last_index: u64,
+    pub(crate) last_term: u64,
+}
+
 /// One region's log.
 pub(crate) struct PeerStorage {
     region_id: u64,
@@ -93,6 +103,33 @@ impl PeerStorage {
         hard_state.term = hard_state.term.max(INIT_LOG_TERM);
         storage.hard_state = hard_state;
         Ok(storage)
+    }
+
+    /// Of a peer that rested: everything was applied, and its end is known.
+    pub(crate) fn resume(
+        engine: Engine,
+        log: RaftLog,
+        region: &metapb::Region,
+        hard_state: HardState,
+        end: &LogEnd,
+    ) -> Self {
+        Self {
+            region_id: region.id,
+            engine,
+            log,
+            hard_state,
+            conf_state: conf_state(region),
+            truncated: end.truncated,
+            last_index: end.last_index,
+            last_term: end.last_term,
+            cache: VecDeque::new(),
+            snapshots: Mutex::default(),
+        }
+    }
+
+    /// Whether a snapshot that raft was told of is not sent yet.
+    pub(crate) fn has_snapshots(&self) -> bool {
+        !self.snapshots.lock().is_empty()
     }
 
     pub(crate) fn truncated(&self) -> &RaftTruncatedState {

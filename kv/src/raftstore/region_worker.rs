@@ -26,37 +26,56 @@ impl RegionWorker {
     /// Runs until told to stop or until the engine fails.
     pub(crate) fn run(self) {
         while let Ok(task) = self.rx.recv() {
-            let (region_id, result, done) = match task {
-                RegionTask::ApplySnapshot(task) => {
-                    let region_id = task.region_id;
-                    (region_id, apply_snapshot(&self.engine, &task), StoreMsg::SnapshotApplied { region_id })
-                }
-                RegionTask::Clear(task) => {
-                    let region_id = task.region_id;
-                    (region_id, clear(&self.engine, &task), StoreMsg::Cleared { region_id })
-                }
-                RegionTask::Hash(task) => {
-                    let (region_id, index) = (task.region.id, task.index);
-                    let (hash, result) = match hash(&task) {
-                        Ok(hash) => (hash, Ok(())),
-                        Err(error) => (0, Err(error)),
-                    };
-                    (region_id, result, StoreMsg::Hashed { region_id, index, hash })
-                }
-                RegionTask::Stop => return,
-            };
-            if let Err(error) = result {
-                self.engine.fail(error);
+            if !self.handle(task) {
                 return;
             }
-            let _ = self.stores[(region_id % self.stores.len() as u64) as usize].send(done);
         }
+    }
+
+    /// Does one task that has come. `false` when told to stop or when the engine fails.
+    #[cfg(test)]
+    pub(crate) fn pump(&self) -> bool {
+        self.rx.try_recv().map_or(true, |task| self.handle(task))
+    }
+
+    /// Whether tasks have come.
+    #[cfg(test)]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.rx.is_empty()
+    }
+
+    fn handle(&self, task: RegionTask) -> bool {
+        let (region_id, result, done) = match task {
+            RegionTask::ApplySnapshot(task) => {
+                let region_id = task.region_id;
+                (region_id, apply_snapshot(&self.engine, &task), StoreMsg::SnapshotApplied { region_id })
+            }
+            RegionTask::Clear(task) => {
+                let region_id = task.region_id;
+                (region_id, clear(&self.engine, &task), StoreMsg::Cleared { region_id })
+            }
+            RegionTask::Hash(task) => {
+                let (region_id, index) = (task.region.id, task.index);
+                let (hash, result) = match hash(&task) {
+                    Ok(hash) => (hash, Ok(())),
+                    Err(error) => (0, Err(error)),
+                };
+                (region_id, result, StoreMsg::Hashed { region_id, index, hash })
+            }
+            RegionTask::Stop => return false,
+        };
+        if let Err(error) = result {
+            self.engine.fail(error);
+            return false;
+        }
+        let _ = self.stores[(region_id % self.stores.len() as u64) as usize].send(done);
+        true
     }
 }
 
 /// Puts a received snapshot in the place of what the region had; flushed when this returns. Can be repeated.
 pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()> {
-    fail::fail_point!("raftstore::snapshot::before_apply");
+    edge!("raftstore::snapshot::before_apply");
     let region = task.data.region.as_ref();
     let region = region.ok_or_else(|| Error::Corruption("a snapshot without its region".to_owned()))?;
     for region in task.old.iter().chain([region]) {
@@ -64,7 +83,7 @@ pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()>
     }
     let files = SnapshotFiles::new(engine, task.region_id, task.index, task.term);
     engine.ingest(&files.of(&task.data)?)?;
-    fail::fail_point!("raftstore::snapshot::after_ingest");
+    edge!("raftstore::snapshot::after_ingest");
     let mut batch = engine.batch();
     let state = RegionLocalState {
         state: PeerState::Normal.into(),
@@ -76,13 +95,13 @@ pub(crate) fn apply_snapshot(engine: &Engine, task: &SnapshotTask) -> Result<()>
     batch.put(Cf::Raft, &keys::apply_state(task.region_id), &applied.encode_to_vec());
     engine.write(batch)?;
     engine.flush()?;
-    fail::fail_point!("raftstore::snapshot::after_flush");
+    edge!("raftstore::snapshot::after_flush");
     crate::metrics::SNAPSHOTS_APPLIED.inc();
     Ok(())
 }
 
 /// A checksum of all a region holds, and of its bounds and members.
-fn hash(task: &HashTask) -> Result<u64> {
+pub(super) fn hash(task: &HashTask) -> Result<u64> {
     let (start, end) = data_range(&task.region);
     let mut digest = crc64fast::Digest::new();
     digest.write(&task.region.encode_to_vec());
@@ -107,7 +126,7 @@ fn hash(task: &HashTask) -> Result<u64> {
 }
 
 /// Removes a peer's data and leaves a tombstone; flushed when this returns. Can be repeated.
-fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
+pub(super) fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
     if task.keep_data {
         // The tombstone was written together with the other region's new range.
         return engine.flush();

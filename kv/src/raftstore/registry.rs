@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use rutile_proto::{errorpb, key, kvrpcpb, metapb};
 
 use super::api::{LockWatch, RegionResult};
+use super::clock::Clock;
 use super::region_error;
 use super::region_snapshot::Flow;
 
@@ -43,7 +44,7 @@ pub(crate) struct RegionHandle {
     applied_term: AtomicU64,
     /// The store thread wants to hear when this index is applied; `u64::MAX` for none.
     notice_at: AtomicU64,
-    /// Nanoseconds since the registry's epoch.
+    /// Nanoseconds of the store's clock.
     lease_until: AtomicU64,
     /// Bytes written since the region's size was last looked at.
     pub(crate) unchecked_bytes: AtomicU64,
@@ -67,7 +68,7 @@ pub(crate) struct Followers {
     /// Still catching up with the log.
     pub(crate) pending: Vec<metapb::Peer>,
     /// Silent since.
-    pub(crate) down: Vec<(metapb::Peer, Instant)>,
+    pub(crate) down: Vec<(metapb::Peer, Duration)>,
 }
 
 /// What goes through a peer.
@@ -103,6 +104,10 @@ impl RegionHandle {
             followers: Mutex::default(),
             lock_watch: RwLock::default(),
         }
+    }
+
+    pub(crate) fn peer_id(&self) -> u64 {
+        self.peer.id
     }
 
     pub(crate) fn published(&self) -> Arc<Published> {
@@ -143,7 +148,7 @@ impl RegionHandle {
 /// All regions of a store.
 pub(crate) struct Registry {
     store_id: u64,
-    epoch: Instant,
+    clock: Clock,
     regions: DashMap<u64, Arc<RegionHandle>, ahash::RandomState>,
     /// Data form of the end key → region.
     ranges: RwLock<BTreeMap<Vec<u8>, u64>>,
@@ -152,10 +157,10 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(store_id: u64) -> Self {
+    pub(crate) fn new(store_id: u64, clock: Clock) -> Self {
         Self {
             store_id,
-            epoch: Instant::now(),
+            clock,
             regions: DashMap::default(),
             ranges: RwLock::default(),
             reserved: Mutex::default(),
@@ -164,10 +169,6 @@ impl Registry {
 
     pub(crate) fn get(&self, region_id: u64) -> Option<Arc<RegionHandle>> {
         self.regions.get(&region_id).map(|h| Arc::clone(&h))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.regions.len()
     }
 
     pub(crate) fn insert(&self, handle: Arc<RegionHandle>) {
@@ -336,7 +337,7 @@ impl Registry {
         }
         match handle.lease_until.load(Ordering::Acquire) {
             FOREVER => true,
-            until => self.since_epoch(Instant::now()) < until,
+            until => (self.clock.now().as_nanos() as u64) < until,
         }
     }
 
@@ -351,8 +352,8 @@ impl Registry {
     }
 
     /// A quorum confirmed the leadership as of `at`.
-    pub(crate) fn extend_lease(&self, handle: &RegionHandle, at: Instant, lease: Duration) {
-        let until = self.since_epoch(at + lease);
+    pub(crate) fn extend_lease(&self, handle: &RegionHandle, at: Duration, lease: Duration) {
+        let until = (at + lease).as_nanos() as u64;
         let _ = handle.lease_until.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
             (old == FOREVER || old < until).then_some(until)
         });
@@ -361,10 +362,6 @@ impl Registry {
     /// Ends the lease.
     pub(crate) fn end_lease(&self, handle: &RegionHandle) {
         handle.lease_until.store(0, Ordering::Release);
-    }
-
-    fn since_epoch(&self, at: Instant) -> u64 {
-        at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 }
 
@@ -410,7 +407,7 @@ mod tests {
 
     #[test]
     fn checks_come_in_order() {
-        let registry = Registry::new(1);
+        let registry = Registry::new(1, Clock::system());
         let r = region(1, "", "", 3);
         let handle = leading(&registry, Arc::clone(&r));
         let good = ctx(&r);
@@ -446,7 +443,7 @@ mod tests {
 
     #[test]
     fn ranges_follow_splits_and_siblings_are_told() {
-        let registry = Registry::new(1);
+        let registry = Registry::new(1, Clock::system());
         let parent = leading(&registry, region(1, "", "", 1));
         let new = Published {
             region: region(1, "m", "", 2),
@@ -468,7 +465,7 @@ mod tests {
 
     #[test]
     fn leases_need_leadership_and_an_applied_entry_of_the_term() {
-        let registry = Registry::new(1);
+        let registry = Registry::new(1, Clock::system());
         let handle = leading(&registry, region(1, "", "", 1));
         assert!(!registry.lease_holds(&handle, &handle.published()));
         registry.lease_forever(&handle);
@@ -476,7 +473,7 @@ mod tests {
         handle.set_applied(9, 5);
         assert!(!registry.lease_holds(&handle, &handle.published()), "not applied in this term yet");
         handle.set_applied(9, 6);
-        registry.extend_lease(&handle, Instant::now(), Duration::from_secs(60));
+        registry.extend_lease(&handle, registry.clock.now(), Duration::from_secs(60));
         assert!(registry.lease_holds(&handle, &handle.published()));
         registry.end_lease(&handle);
         assert!(!registry.lease_holds(&handle, &handle.published()));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,10 +17,10 @@ use super::api::{
     LockWatch, Modify, PeerState, RaftKv, RegionEvent, RegionObserver, RegionResult, WriteCallback, WriteData,
 };
 use super::apply::{Applier, ApplyMsg, Callback};
+use super::clock::Clock;
 use super::context::{RaftRouter, StoreContext, Transport};
 use super::load::load_peers;
-use super::messages::{RegionTask, StoreMsg};
-use super::peer::Peer;
+use super::messages::{PdEvent, RegionTask, StoreMsg};
 use super::region_worker::RegionWorker;
 use super::registry::{Published, RegionHandle, Registry};
 use super::store_loop::StoreLoop;
@@ -51,9 +50,18 @@ pub struct StoreOptions {
     pub start_time_s: u32,
 }
 
+/// What drives a store's replication: each part belongs into a thread of its own.
+pub(crate) struct Machines {
+    pub(crate) loops: Vec<StoreLoop>,
+    pub(crate) appliers: Vec<Applier>,
+    pub(crate) region_worker: RegionWorker,
+    pub(crate) pd_events: mpsc::UnboundedReceiver<PdEvent>,
+    pub(crate) size_checks: mpsc::UnboundedReceiver<u64>,
+}
+
 /// The replication of a store.
 pub struct RaftStore {
-    ctx: Arc<StoreContext>,
+    pub(super) ctx: Arc<StoreContext>,
     pd: Arc<dyn PdClient>,
     /// One per store thread.
     permits: Vec<Arc<Semaphore>>,
@@ -64,41 +72,68 @@ pub struct RaftStore {
 impl RaftStore {
     /// Loads all peers, starts the threads, and returns once every region with a single voter leads and has begun its term.
     /// Must be called within a tokio runtime, which runs the workers.
-    #[expect(clippy::disallowed_methods, reason = "one message per region and kind waits at most")]
     pub async fn start(options: StoreOptions) -> Result<Arc<Self>> {
-        let StoreOptions { store_id, config, engine, raft_log, pd, transport, start_time_s } = options;
+        let start_time_s = options.start_time_s;
+        let seed = rand::random();
+        let assembled = tokio::task::spawn_blocking(move || Self::assemble(options, Clock::system(), seed));
+        let assembled = assembled.await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+        let (store, machines) = assembled?;
+        let (ctx, engine) = (&store.ctx, &store.ctx.engine);
+        let Machines { loops, appliers, region_worker, pd_events, size_checks } = machines;
+        let mut threads = vec![spawn(engine, "region-0".to_owned(), move || region_worker.run())?];
+        for (i, applier) in appliers.into_iter().enumerate() {
+            threads.push(spawn(engine, format!("apply-{i}"), move || applier.run())?);
+        }
+        threads.extend(start_loops(engine, loops).await?);
+        let workers = worker::Workers::start(ctx, &store.pd, pd_events, size_checks, start_time_s)?;
+        *store.threads.lock() = threads;
+        *store.workers.lock() = Some(workers);
+        Ok(Arc::new(store))
+    }
+
+    /// Loads all peers, and makes what will run in threads.
+    #[expect(clippy::disallowed_methods, reason = "one message per region and kind waits at most")]
+    pub(crate) fn assemble(options: StoreOptions, clock: Clock, seed: u64) -> Result<(Self, Machines)> {
+        let StoreOptions { store_id, config, engine, raft_log, pd, transport, start_time_s: _ } = options;
         let (stores, store_rxs) = channels::<StoreMsg>(config.store_threads);
         let (appliers, apply_rxs) = channels::<ApplyMsg>(config.apply_threads);
         let (region_tasks, region_rx) = unbounded();
         let (pd_tx, pd_rx) = mpsc::unbounded_channel();
         let (check_tx, check_rx) = mpsc::unbounded_channel();
         let permits = stores.iter().map(|_| Arc::new(Semaphore::new(config.proposals_max))).collect();
-        let votes_after = Instant::now() + Peer::lease(&config);
         transport.start(RaftRouter::new(stores.clone(), &engine));
         let ctx = Arc::new(StoreContext {
             store_id,
             config,
             engine: engine.clone(),
             raft_log,
-            registry: Arc::new(Registry::new(store_id)),
+            registry: Arc::new(Registry::new(store_id, clock.clone())),
             transport,
             stores: stores.clone(),
             appliers,
             region_tasks,
             pd: pd_tx,
             observers: RwLock::default(),
-            votes_after,
+            clock,
+            seed,
             raft_logger: slog::Logger::root(slog::Discard, slog::o!()),
             disk_full: AtomicBool::new(false),
         });
         worker::disk::look(&ctx);
-        let worker = RegionWorker { engine: engine.clone(), rx: region_rx, stores };
-        let mut threads = vec![spawn(&engine, "region-0".to_owned(), move || worker.run())?];
-        threads.extend(start_appliers(&ctx, apply_rxs, &check_tx)?);
-        threads.extend(start_loops(&ctx, store_rxs).await?);
-        let workers = worker::Workers::start(&ctx, &pd, pd_rx, check_rx, start_time_s)?;
-        let threads = Mutex::new(threads);
-        Ok(Arc::new(Self { ctx, pd, permits, threads, workers: Mutex::new(Some(workers)) }))
+        let new_loop = |(i, rx)| StoreLoop::new(Arc::clone(&ctx), i, rx);
+        let mut loops: Vec<StoreLoop> = store_rxs.into_iter().enumerate().map(new_loop).collect();
+        for peer in load_peers(&ctx)? {
+            let owner = (peer.region.id % loops.len() as u64) as usize;
+            loops[owner].add(peer);
+        }
+        let machines = Machines {
+            loops,
+            appliers: appliers_of(&ctx, apply_rxs, &check_tx),
+            region_worker: RegionWorker { engine, rx: region_rx, stores },
+            pd_events: pd_rx,
+            size_checks: check_rx,
+        };
+        Ok((Self { ctx, pd, permits, threads: Mutex::default(), workers: Mutex::new(None) }, machines))
     }
 
     /// Stops all threads. What was acknowledged is in the raft log; the caller flushes the engine.
@@ -239,40 +274,31 @@ impl RaftStore {
     }
 }
 
-fn start_appliers(
+fn appliers_of(
     ctx: &StoreContext,
     rxs: Vec<Receiver<ApplyMsg>>,
     checks: &mpsc::UnboundedSender<u64>,
-) -> Result<Vec<JoinHandle<()>>> {
-    let start = |(i, rx)| {
-        let applier = Applier::new(
+) -> Vec<Applier> {
+    let new = |rx| {
+        Applier::new(
             ctx.engine.clone(),
             rx,
             ctx.stores.clone(),
             checks.clone(),
             ctx.config.split_check_diff.bytes(),
             ctx.region_tasks.clone(),
-        );
-        spawn(&ctx.engine, format!("apply-{i}"), move || applier.run())
+        )
     };
-    rxs.into_iter().enumerate().map(start).collect()
+    rxs.into_iter().map(new).collect()
 }
 
-/// Starts the store threads with the peers found on disk; returns after their first round.
-async fn start_loops(ctx: &Arc<StoreContext>, rxs: Vec<Receiver<StoreMsg>>) -> Result<Vec<JoinHandle<()>>> {
-    let new_loop = |(i, rx)| StoreLoop::new(Arc::clone(ctx), i, rx);
-    let mut loops: Vec<StoreLoop> = rxs.into_iter().enumerate().map(new_loop).collect();
-    let loading = Arc::clone(ctx);
-    let loaded = tokio::task::spawn_blocking(move || load_peers(&loading)).await;
-    for peer in loaded.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))? {
-        let owner = (peer.region.id % loops.len() as u64) as usize;
-        loops[owner].add(peer);
-    }
+/// Starts the store threads; returns after their first round.
+async fn start_loops(engine: &Engine, loops: Vec<StoreLoop>) -> Result<Vec<JoinHandle<()>>> {
     let (mut threads, mut started) = (Vec::new(), Vec::new());
     for (i, store_loop) in loops.into_iter().enumerate() {
         let (tx, rx) = oneshot::channel();
         started.push(rx);
-        threads.push(spawn(&ctx.engine, format!("store-{i}"), move || {
+        threads.push(spawn(engine, format!("store-{i}"), move || {
             store_loop.run(|| {
                 let _ = tx.send(());
             });
@@ -351,7 +377,7 @@ impl RaftKv for RaftStore {
         self.checked(ctx)?;
         let (tx, rx) = oneshot::channel();
         let callback = Box::new(move |result| drop(tx.send(result)));
-        let read = StoreMsg::ReadIndex { region_id: ctx.region_id, at: Instant::now(), callback };
+        let read = StoreMsg::ReadIndex { region_id: ctx.region_id, at: self.ctx.clock.now(), callback };
         let _ = self.ctx.store_of(ctx.region_id).send(read);
         rx.await.unwrap_or_else(|_| Err(region_error::region_not_found(ctx.region_id)))?;
         self.local_snapshot(ctx)

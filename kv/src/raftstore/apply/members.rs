@@ -39,7 +39,7 @@ impl Applier {
             let changes: Vec<_> = types.zip(command.peers).collect();
             change_members(&delegate.region, &changes).map_err(region_error::other)
         } else {
-            Err(region_error::epoch_not_match(delegate.region.id, vec![delegate.region.clone()]))
+            Err(region_error::epoch_not_match(delegate.region.id, vec![(*delegate.region).clone()]))
         };
         let (changed, callback) = match result {
             Ok(region) => {
@@ -49,8 +49,8 @@ impl Applier {
                     ..Default::default()
                 };
                 self.batch.put(Cf::Raft, &keys::region_state(region.id), &state.encode_to_vec());
-                delegate.region = region.clone();
-                (Some((Arc::new(region), change)), callback)
+                delegate.region = Arc::new(region);
+                (Some((Arc::clone(&delegate.region), change)), callback)
             }
             Err(error) => {
                 callback.into_iter().for_each(|callback| callback(Err(error.clone())));

@@ -13,6 +13,7 @@ use rutile_proto::raft_serverpb::{MergeState, PeerState, RaftApplyState, RegionL
 
 use super::{Applier, ApplyTask, Callback, Delegate};
 use crate::engine::{Cf, Error};
+use crate::metrics;
 use crate::raftstore::command::{self, Command, CommitMergeCommand, PrepareMergeCommand};
 use crate::raftstore::messages::{AdminCallback, ExecResult, StoreMsg};
 use crate::raftstore::{keys, region_error};
@@ -39,10 +40,10 @@ impl Applier {
         callback: Option<Callback>,
     ) {
         let callback = admin(callback);
-        let mut region = delegate.region.clone();
+        let mut region = (*delegate.region).clone();
         let epoch = region.region_epoch.get_or_insert_default();
         if epoch.conf_ver != prepare.conf_ver {
-            let error = region_error::epoch_not_match(region.id, vec![delegate.region.clone()]);
+            let error = region_error::epoch_not_match(region.id, vec![(*delegate.region).clone()]);
             callback.into_iter().for_each(|callback| callback(Err(error.clone())));
             delegate.results.push(ExecResult::MergeEnded { region: None });
             return;
@@ -51,9 +52,10 @@ impl Applier {
         epoch.version += 1;
         let state = MergeState { min_index: prepare.min_index, target: prepare.target, commit: index };
         self.put_state(PeerState::Merging, &region, Some(state.clone()));
-        delegate.region = region.clone();
+        let region = Arc::new(region);
+        delegate.region = Arc::clone(&region);
         delegate.merging = true;
-        delegate.results.push(ExecResult::MergePrepared { region: Arc::new(region), state, callback });
+        delegate.results.push(ExecResult::MergePrepared { region, state, callback });
     }
 
     /// The target changed: the source goes on.
@@ -61,12 +63,14 @@ impl Applier {
         if !delegate.merging {
             return;
         }
-        let mut region = delegate.region.clone();
+        let mut region = (*delegate.region).clone();
         region.region_epoch.get_or_insert_default().version += 1;
         self.put_state(PeerState::Normal, &region, None);
-        delegate.region = region.clone();
+        let region = Arc::new(region);
+        delegate.region = Arc::clone(&region);
         delegate.merging = false;
-        delegate.results.push(ExecResult::MergeEnded { region: Some(Arc::new(region)) });
+        metrics::MERGE_ROLLBACKS.inc();
+        delegate.results.push(ExecResult::MergeEnded { region: Some(region) });
     }
 
     /// The target takes over the source's range.
@@ -80,7 +84,7 @@ impl Applier {
         let source = commit.source.clone().unwrap_or_default();
         let merged = if expects(delegate, commit) { merge_regions(&delegate.region, &source) } else { None };
         let Some(region) = merged else {
-            let error = region_error::epoch_not_match(delegate.region.id, vec![delegate.region.clone()]);
+            let error = region_error::epoch_not_match(delegate.region.id, vec![(*delegate.region).clone()]);
             callback.into_iter().for_each(|callback| callback(Err(error.clone())));
             return;
         };
@@ -89,8 +93,8 @@ impl Applier {
         let state = MergeState { target: Some(region.clone()), ..Default::default() };
         self.put_state(PeerState::Tombstone, &tombstone, Some(state));
         self.batch.delete(Cf::Raft, &keys::apply_state(source.id));
-        delegate.region = region.clone();
         let (region, source) = (Arc::new(region), Arc::new(source));
+        delegate.region = Arc::clone(&region);
         delegate.results.push(ExecResult::MergeCommitted { region, source, callback });
     }
 

@@ -12,6 +12,7 @@ pub(super) mod merge;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use ahash::AHashMap;
 use crossbeam_channel::{Receiver, Sender};
@@ -51,13 +52,15 @@ pub(crate) struct ApplyTask {
     pub(crate) region_id: u64,
     pub(crate) entries: Vec<Entry>,
     pub(crate) callbacks: Vec<(u64, Callback)>,
+    /// When they were handed over, to be measured.
+    pub(crate) at: Instant,
 }
 
 /// To an apply thread.
 pub(crate) enum ApplyMsg {
     /// A peer begins, at what it has applied.
     Register {
-        region: metapb::Region,
+        region: Arc<metapb::Region>,
         handle: Arc<RegionHandle>,
         /// It is about to be merged into another.
         merging: bool,
@@ -76,7 +79,7 @@ pub(crate) enum ApplyMsg {
 
 /// One region's state machine.
 struct Delegate {
-    region: metapb::Region,
+    region: Arc<metapb::Region>,
     handle: Arc<RegionHandle>,
     applied_index: u64,
     applied_term: u64,
@@ -106,6 +109,8 @@ pub(crate) struct Applier {
     delegates: AHashMap<u64, Box<Delegate>>,
     batch: WriteBatch,
     dirty: Vec<u64>,
+    /// Since when the batch's oldest entry is committed.
+    oldest: Option<Instant>,
     done: Vec<WriteCallback>,
     key_buffer: Vec<u8>,
     /// An entry could not be understood; nothing more is written.
@@ -132,6 +137,7 @@ impl Applier {
             delegates: AHashMap::new(),
             batch,
             dirty: Vec::new(),
+            oldest: None,
             done: Vec::new(),
             key_buffer: Vec::with_capacity(256),
             failed: false,
@@ -141,44 +147,63 @@ impl Applier {
     /// Runs until told to stop or until the engine fails.
     pub(crate) fn run(mut self) {
         while let Ok(first) = self.rx.recv() {
-            let mut next = Some(first);
-            while let Some(msg) = next {
-                match msg {
-                    ApplyMsg::Register { region, handle, merging } => self.register(region, handle, merging),
-                    ApplyMsg::Resume { region_id } => self.resume(region_id),
-                    ApplyMsg::Apply(task) => self.apply(task),
-                    ApplyMsg::Snapshot(mut task) => {
-                        if !self.flush() {
-                            return;
-                        }
-                        task.old = self.delegates.remove(&task.region_id).map(|d| d.region);
-                        let _ = self.region_tasks.send(RegionTask::ApplySnapshot(task));
-                    }
-                    ApplyMsg::Clear(mut task) => {
-                        if !self.flush() {
-                            return;
-                        }
-                        task.old = self.delegates.remove(&task.region_id).map(|d| d.region);
-                        let _ = self.region_tasks.send(RegionTask::Clear(task));
-                    }
-                    ApplyMsg::Stop => {
-                        self.flush();
-                        return;
-                    }
-                }
-                next = if self.batch.size_bytes() < BATCH_SIZE_BYTES_MAX {
-                    self.rx.try_recv().ok()
-                } else {
-                    None
-                };
-            }
-            if !self.flush() {
+            if !self.pump(Some(first), usize::MAX) {
                 return;
             }
         }
     }
 
-    fn register(&mut self, region: metapb::Region, handle: Arc<RegionHandle>, merging: bool) {
+    /// Applies a message and those that have come behind it, `messages_max` in all, until the batch is large; then writes it.
+    /// `false` when told to stop or when the engine fails.
+    pub(crate) fn pump(&mut self, first: Option<ApplyMsg>, messages_max: usize) -> bool {
+        let mut next = first.or_else(|| self.rx.try_recv().ok());
+        let mut taken = 0;
+        while let Some(msg) = next {
+            if !self.handle(msg) {
+                return false;
+            }
+            taken += 1;
+            let more = taken < messages_max && self.batch.size_bytes() < BATCH_SIZE_BYTES_MAX;
+            next = if more { self.rx.try_recv().ok() } else { None };
+        }
+        self.flush()
+    }
+
+    /// Whether messages have come.
+    #[cfg(test)]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.rx.is_empty()
+    }
+
+    /// `false` when told to stop or when the engine fails.
+    fn handle(&mut self, msg: ApplyMsg) -> bool {
+        let ended = |this: &mut Self, region_id: u64| {
+            let written = this.flush();
+            written.then(|| this.delegates.remove(&region_id).map(|d| (*d.region).clone()))
+        };
+        match msg {
+            ApplyMsg::Register { region, handle, merging } => self.register(region, handle, merging),
+            ApplyMsg::Resume { region_id } => self.resume(region_id),
+            ApplyMsg::Apply(task) => self.apply(task),
+            ApplyMsg::Snapshot(mut task) => {
+                let Some(old) = ended(self, task.region_id) else { return false };
+                task.old = old;
+                let _ = self.region_tasks.send(RegionTask::ApplySnapshot(task));
+            }
+            ApplyMsg::Clear(mut task) => {
+                let Some(old) = ended(self, task.region_id) else { return false };
+                task.old = old;
+                let _ = self.region_tasks.send(RegionTask::Clear(task));
+            }
+            ApplyMsg::Stop => {
+                self.flush();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn register(&mut self, region: Arc<metapb::Region>, handle: Arc<RegionHandle>, merging: bool) {
         let delegate = Box::new(Delegate {
             region,
             applied_index: handle.applied_index(),
@@ -207,7 +232,8 @@ impl Applier {
             self.delegates.insert(delegate.region.id, delegate);
             return;
         }
-        let ApplyTask { region_id, entries, callbacks } = task;
+        let ApplyTask { region_id, entries, callbacks, at } = task;
+        self.oldest.get_or_insert(at);
         let mut callbacks = callbacks.into_iter().peekable();
         let mut entries = entries.into_iter();
         while let Some(entry) = entries.next() {
@@ -220,11 +246,13 @@ impl Applier {
             let Some((mut ready, is_ready)) = self.is_ready(delegate, &entry) else { return };
             if !is_ready {
                 let entries = std::iter::once(entry).chain(entries).collect();
-                self.pause(ready, ApplyTask { region_id, entries, callbacks: callbacks.collect() });
+                self.pause(ready, ApplyTask { region_id, entries, callbacks: callbacks.collect(), at });
                 return;
             }
             let callback =
                 callbacks.next_if(|(index, _)| *index == entry.index).map(|(_, callback)| callback);
+            #[cfg(test)]
+            super::sim::on_apply(region_id, &entry);
             self.exec(&mut ready, &entry, callback);
             (ready.applied_index, ready.applied_term) = (entry.index, entry.term);
             if !ready.dirty {
@@ -256,7 +284,7 @@ impl Applier {
     /// Has a checksum computed of what a region holds now.
     fn hash(&self, delegate: &Delegate) {
         let snapshot = Arc::new(self.engine.snapshot());
-        let task = HashTask { region: delegate.region.clone(), index: delegate.applied_index, snapshot };
+        let task = HashTask { region: Arc::clone(&delegate.region), index: delegate.applied_index, snapshot };
         let _ = self.region_tasks.send(RegionTask::Hash(task));
     }
 
@@ -277,10 +305,10 @@ impl Applier {
             };
             self.batch.put(Cf::Raft, &keys::apply_state(*region_id), &state.encode_to_vec());
         }
-        fail::fail_point!("raftstore::apply::before_write");
+        edge!("raftstore::apply::before_write");
         let batch = std::mem::replace(&mut self.batch, self.engine.batch());
         metrics::APPLY_BATCH_BYTES.observe(batch.size_bytes() as f64);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let written = self.engine.write(batch);
         metrics::APPLY_WRITE_SECONDS.observe(start.elapsed().as_secs_f64());
         if written.is_err() {
@@ -288,13 +316,16 @@ impl Applier {
             self.done.drain(..).for_each(|done| done(Err(region_error::undetermined("the store stops"))));
             return false;
         }
-        fail::fail_point!("raftstore::apply::before_acknowledge");
+        edge!("raftstore::apply::before_acknowledge");
         let mut dirty = std::mem::take(&mut self.dirty);
         for region_id in &dirty {
             if let Some(delegate) = self.delegates.get_mut(region_id) {
                 delegate.locks.deliver(&delegate.handle);
             }
             self.publish(*region_id);
+        }
+        if let Some(at) = self.oldest.take() {
+            metrics::APPLY_SECONDS.observe(at.elapsed().as_secs_f64());
         }
         self.done.drain(..).for_each(|done| done(Ok(())));
         for region_id in dirty.drain(..) {

@@ -12,6 +12,13 @@ pub(super) struct Checksums {
     leaders: Option<(u64, u64)>,
 }
 
+impl Checksums {
+    /// Whether nothing waits for its counterpart.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own.is_none() && self.leaders.is_none()
+    }
+}
+
 impl Peer {
     /// Lets all peers compute a checksum.
     pub(crate) fn check_consistency(&mut self) {

@@ -20,6 +20,7 @@ impl Peer {
     /// Proposes a change of members: none leaves a joint configuration, one is a simple change, more are a joint one.
     pub(crate) fn propose_members(
         &mut self,
+        ctx: &StoreContext,
         epoch: Option<metapb::RegionEpoch>,
         changes: &[(ConfChangeType, metapb::Peer)],
         callback: AdminCallback,
@@ -51,7 +52,7 @@ impl Peer {
             return;
         }
         let (index, term) = (self.raft.raft.raft_log.last_index(), self.raft.raft.term);
-        let at = std::time::Instant::now();
+        let at = ctx.clock.now();
         self.proposals.push_back(Proposal { index, term, at, callback: Callback::Admin(callback) });
     }
 

@@ -200,7 +200,13 @@ impl Peer {
         merge.ticks += 1;
         let Some(state) = merge.state.as_ref().filter(|_| merge.ticks % OFFER_TICKS == 1) else { return };
         let (Some(expected), commit) = (&state.target, state.commit) else { return };
-        let Some(target) = ctx.registry.get(expected.id) else { return };
+        let target_id = expected.id;
+        let Some(target) = ctx.registry.get(target_id) else {
+            if self.is_leader && self.is_merged(ctx, target_id) && self.still_merging(ctx) {
+                self.propose_rollback();
+            }
+            return;
+        };
         let known = target.published();
         let epoch = |r: &metapb::Region| {
             let epoch = r.region_epoch.unwrap_or_default();
@@ -222,11 +228,22 @@ impl Peer {
             let _ = ctx.store_of(region_id).send(StoreMsg::CommitMerge { region_id, commit: offer });
         } else if self.is_leader && epoch(&known.region) > epoch(expected) && self.still_merging(ctx) {
             // Whatever changed the target came before the merge in its log: no store can commit the merge any more.
-            let version = self.region.region_epoch.unwrap_or_default().version;
-            if let Err(error) = self.raft.propose(Vec::new(), command::encode_rollback_merge(version)) {
-                tracing::debug!(region_id = self.region.id, %error, "rollback of a merge dropped");
-            }
+            self.propose_rollback();
         }
+    }
+
+    fn propose_rollback(&mut self) {
+        let version = self.region.region_epoch.unwrap_or_default().version;
+        if let Err(error) = self.raft.propose(Vec::new(), command::encode_rollback_merge(version)) {
+            tracing::debug!(region_id = self.region.id, %error, "rollback of a merge dropped");
+        }
+    }
+
+    /// Whether a region has itself been merged into another: its log has ended on this store, without the merge that it was wanted for.
+    fn is_merged(&self, ctx: &StoreContext, region_id: u64) -> bool {
+        let state = ctx.engine.get(Cf::Raft, &keys::region_state(region_id)).ok().flatten();
+        let state = state.and_then(|s| RegionLocalState::decode(s).ok());
+        state.is_some_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some())
     }
 
     /// The source's state changes in the same batch as the target's.

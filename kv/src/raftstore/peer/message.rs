@@ -1,6 +1,6 @@
 //! Messages between the peers of a region.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, SnapshotStatus};
@@ -33,7 +33,7 @@ impl Peer {
     pub(crate) fn step(&mut self, ctx: &StoreContext, from: &metapb::Peer, message: Message) {
         let is_vote =
             matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        if is_vote && self.loaded && Instant::now() < ctx.votes_after {
+        if is_vote && self.voteless_ticks > 0 {
             return;
         }
         if self.refuses(message.get_msg_type()) {
@@ -47,17 +47,17 @@ impl Peer {
         if !matches!(message.get_msg_type(), MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse) {
             self.wake();
         }
-        self.remember(from);
+        self.remember(ctx, from);
         if let Err(error) = self.raft.step(message) {
             tracing::debug!(region_id = self.region.id, %error, "raft message refused");
         }
     }
 
-    fn remember(&mut self, from: &metapb::Peer) {
+    fn remember(&mut self, ctx: &StoreContext, from: &metapb::Peer) {
         if self.is_leader {
             match self.heard.iter_mut().find(|(id, _)| *id == from.id) {
-                Some((_, at)) => *at = Instant::now(),
-                None => self.heard.push((from.id, Instant::now())),
+                Some((_, at)) => *at = ctx.clock.now(),
+                None => self.heard.push((from.id, ctx.clock.now())),
             }
         }
         let known = |peers: &[metapb::Peer]| peers.iter().any(|p| p.id == from.id);
@@ -143,13 +143,13 @@ impl Peer {
         }
         self.wake();
         ctx.registry.end_lease(&self.handle);
-        self.lease_after = Some(Instant::now() + TRANSFER_IN_FLIGHT_MAX);
+        self.lease_after = Some(ctx.clock.now() + TRANSFER_IN_FLIGHT_MAX);
         self.raft.transfer_leader(to.id);
     }
 
     /// Which followers lag or are silent, for the placement driver.
     pub(super) fn look_at_followers(&mut self, ctx: &StoreContext) {
-        let now = Instant::now();
+        let now = ctx.clock.now();
         let silent = ctx.config.tick.0 * ctx.config.election_ticks as u32 * DOWN_ELECTIONS;
         let (last, first) = {
             let log = &self.raft.raft.raft_log;
@@ -169,7 +169,7 @@ impl Peer {
                     now
                 }
             };
-            if now.duration_since(at) >= silent {
+            if now.saturating_sub(at) >= silent {
                 followers.down.push((*peer, at));
             }
         }
@@ -186,9 +186,9 @@ impl Peer {
             self.leaderless_since = None;
             return;
         }
-        let now = Instant::now();
+        let now = ctx.clock.now();
         let since = *self.leaderless_since.get_or_insert(now);
-        if now.duration_since(since) >= ctx.config.leaderless_max.0 {
+        if now.saturating_sub(since) >= ctx.config.leaderless_max.0 {
             self.leaderless_since = None;
             let _ = ctx.pd.send(PdEvent::IsMember { region_id: self.region.id, peer: self.peer });
         }

@@ -7,13 +7,14 @@ mod message;
 mod propose;
 mod read;
 mod ready;
+mod rest;
 mod sleep;
 mod snapshot;
 mod split;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft::{RawNode, StateRole};
 use rutile_proto::{errorpb, metapb};
@@ -27,16 +28,39 @@ use super::region_error;
 use super::registry::{Published, RegionHandle};
 use crate::config::RaftConfig;
 use crate::engine::{Error, Result};
+use crate::metrics;
 
 pub(crate) use self::message::is_initial;
 pub(crate) use self::ready::PendingReady;
+pub(crate) use self::rest::Resting;
+
+/// Entries in one message to a follower; more only if the first one is larger.
+const APPEND_SIZE_BYTES_MAX: usize = 1 << 20;
 
 /// A proposed entry, and who waits for it.
 struct Proposal {
     index: u64,
     term: u64,
-    at: Instant,
+    at: Duration,
     callback: Callback,
+}
+
+/// Numbers that are random enough for timeouts (splitmix64).
+struct Luck(u64);
+
+impl Luck {
+    fn new(seed: u64) -> Self {
+        Luck(seed)
+    }
+
+    /// At least 0, less than `bound`.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
 }
 
 /// One replica of a region.
@@ -58,13 +82,15 @@ pub(crate) struct Peer {
     senders: Vec<metapb::Peer>,
     /// A snapshot is being put into the engine; raft waits.
     applying: Option<snapshot::Applying>,
-    /// Was found on disk at start.
-    loaded: bool,
+    /// No vote for so many ticks: it was found on disk at start, and another's lease may rest on what it promised before.
+    voteless_ticks: usize,
     /// When members were heard of last; a leader's.
-    heard: Vec<(u64, Instant)>,
+    heard: Vec<(u64, Duration)>,
     /// No lease before: a member was asked to take over, which may still happen.
-    lease_after: Option<Instant>,
-    leaderless_since: Option<Instant>,
+    lease_after: Option<Duration>,
+    leaderless_since: Option<Duration>,
+    /// For election timeouts.
+    luck: Luck,
     sleep: sleep::Sleep,
     checksums: consistency::Checksums,
     /// Waits to be merged into another region.
@@ -80,7 +106,7 @@ impl Peer {
     pub(crate) fn uninitialized(ctx: &StoreContext, region_id: u64, peer: metapb::Peer) -> Result<Self> {
         let region = Arc::new(metapb::Region { id: region_id, ..Default::default() });
         let storage = PeerStorage::uninitialized(ctx.engine.clone(), ctx.raft_log.clone(), region_id)?;
-        Self::build(ctx, region, peer, storage, 0)
+        Self::build(ctx, region, peer, storage, 0, None)
     }
 
     /// A peer as the disk has it; `applied` is the index and term of the last applied entry.
@@ -92,7 +118,7 @@ impl Peer {
             )));
         };
         let storage = PeerStorage::load(ctx.engine.clone(), ctx.raft_log.clone(), &region, applied)?;
-        Self::build(ctx, region, peer, storage, applied)
+        Self::build(ctx, region, peer, storage, applied, None)
     }
 
     fn build(
@@ -101,6 +127,7 @@ impl Peer {
         peer: metapb::Peer,
         storage: PeerStorage,
         applied: u64,
+        handle: Option<Arc<RegionHandle>>,
     ) -> Result<Self> {
         let applied_term = raft::Storage::term(&storage, applied).map_err(|e| {
             Error::Corruption(format!(
@@ -109,18 +136,21 @@ impl Peer {
                 region.id
             ))
         })?;
-        let handle = Arc::new(RegionHandle::new(Arc::clone(&region), peer, (applied, applied_term)));
+        let handle = handle.unwrap_or_else(|| {
+            Arc::new(RegionHandle::new(Arc::clone(&region), peer, (applied, applied_term)))
+        });
         let config = raft::Config {
             id: peer.id,
             election_tick: ctx.config.election_ticks,
             heartbeat_tick: ctx.config.heartbeat_ticks,
             applied,
-            max_size_per_msg: 1 << 20,
+            max_size_per_msg: APPEND_SIZE_BYTES_MAX as u64,
             max_inflight_msgs: 256,
             check_quorum: true,
             pre_vote: true,
             skip_bcast_commit: true,
-            batch_append: true,
+            // Raft's own batching appends entries to a message whatever comes before them: see `join_appends`.
+            batch_append: false,
             max_committed_size_per_ready: 16 << 20,
             ..Default::default()
         };
@@ -141,7 +171,8 @@ impl Peer {
             members_at: VecDeque::new(),
             senders: Vec::new(),
             applying: None,
-            loaded: false,
+            voteless_ticks: 0,
+            luck: Luck::new(ctx.seed ^ peer.id),
             heard: Vec::new(),
             lease_after: None,
             leaderless_since: None,
@@ -159,14 +190,15 @@ impl Peer {
     }
 
     /// Notes that it was found on disk: it may have made promises that it does not remember.
-    pub(crate) fn set_loaded(&mut self) {
-        self.loaded = true;
+    pub(crate) fn set_loaded(&mut self, ctx: &StoreContext) {
+        // Counted in ticks, of which a clock that jumps makes one only.
+        self.voteless_ticks = ctx.config.election_ticks;
     }
 
     /// Makes the peer known to readers and to its apply thread.
     pub(crate) fn register(&self, ctx: &StoreContext) {
         let register = ApplyMsg::Register {
-            region: (*self.region).clone(),
+            region: Arc::clone(&self.region),
             handle: Arc::clone(&self.handle),
             merging: self.is_merging(),
         };
@@ -191,6 +223,13 @@ impl Peer {
     }
 
     pub(crate) fn tick(&mut self, ctx: &StoreContext) {
+        self.voteless_ticks = self.voteless_ticks.saturating_sub(1);
+        let raft = &mut self.raft.raft;
+        if raft.election_elapsed == 0 {
+            // Raft's own draw cannot be repeated.
+            let ticks = ctx.config.election_ticks;
+            raft.set_randomized_election_timeout(ticks + self.luck.below(ticks as u64) as usize);
+        }
         self.raft.tick();
         self.reads.retry(&mut self.raft);
         self.offer_merge(ctx);
@@ -210,6 +249,13 @@ impl Peer {
         if let Err(error) = self.raft.campaign() {
             tracing::warn!(region_id = self.region.id, %error, "cannot campaign");
         }
+    }
+
+    /// Tries to become leader without asking first who would vote: nobody else can lead yet.
+    pub(crate) fn campaign_first(&mut self) {
+        self.raft.raft.pre_vote = false;
+        self.campaign();
+        self.raft.raft.pre_vote = true;
     }
 
     /// Whether a snapshot is being put into the engine.
@@ -287,6 +333,7 @@ impl Peer {
         let publish = || ctx.registry.publish(&self.handle, state);
         match (was_leader, leads) {
             (false, true) => {
+                metrics::LEADERSHIPS.inc();
                 self.heard.clear();
                 self.lease_after = None;
                 ctx.registry.end_lease(&self.handle);
@@ -297,6 +344,7 @@ impl Peer {
                 ctx.heartbeat(self.region.id);
             }
             (true, false) => {
+                self.raft.skip_bcast_commit(true);
                 ctx.registry.end_lease(&self.handle);
                 publish();
                 ctx.tell_then(&RegionEvent::LostLeader { region, term }, || ());

@@ -1,6 +1,6 @@
 //! Proposals: an entry is appended to the leader's log, its callback waits until the entry is applied.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use super::{Peer, Proposal};
 use crate::metrics;
@@ -35,15 +35,19 @@ impl Peer {
             return;
         }
         metrics::PROPOSALS.inc();
+        if matches!(callback, Callback::Admin(_)) {
+            // The others need not wait for the next heartbeat to hear that it is committed.
+            self.raft.skip_bcast_commit(false);
+        }
         let index = self.raft.raft.raft_log.last_index();
-        self.proposals.push_back(Proposal { index, term, at: Instant::now(), callback });
+        self.proposals.push_back(Proposal { index, term, at: ctx.clock.now(), callback });
     }
 
     /// The callbacks of committed entries, given in order. Proposals that were overwritten by another leader's entries fail.
     pub(super) fn take_callbacks(
         &mut self,
         entries: &[raft::eraftpb::Entry],
-    ) -> (Vec<(u64, Callback)>, Option<Instant>) {
+    ) -> (Vec<(u64, Callback)>, Option<Duration>) {
         let mut callbacks = Vec::with_capacity(self.proposals.len().min(entries.len()));
         let mut newest = None;
         for entry in entries {

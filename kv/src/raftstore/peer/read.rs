@@ -1,7 +1,7 @@
 //! Reads that need the leadership confirmed: by a round of heartbeats, then they wait until the read index is applied.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::Duration;
 
 use raft::{RawNode, ReadState};
 
@@ -16,7 +16,7 @@ const RETRY_TICKS: u32 = 4;
 
 struct Round {
     id: u64,
-    at: Instant,
+    at: Duration,
     callbacks: Vec<ReadCallback>,
 }
 
@@ -24,7 +24,7 @@ struct Round {
 #[derive(Default)]
 pub(super) struct Reads {
     /// Not asked yet: the leader has committed nothing in its term.
-    queued: Vec<(Instant, ReadCallback)>,
+    queued: Vec<(Duration, ReadCallback)>,
     /// Asked, in order.
     rounds: VecDeque<Round>,
     /// Confirmed: read once this index is applied.
@@ -37,6 +37,16 @@ impl Reads {
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()
+    }
+
+    /// The number of the last round.
+    pub(super) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Goes on behind the rounds up to `last_id`.
+    pub(super) fn resume_at(&mut self, last_id: u64) {
+        self.last_id = last_id;
     }
 
     /// Calls those whose index is applied.
@@ -75,7 +85,7 @@ impl Reads {
 
 impl Peer {
     /// Confirms the leadership (as a follower: asks the leader to) and calls back when the peer may be read.
-    pub(crate) fn read_index(&mut self, at: Instant, callback: ReadCallback) {
+    pub(crate) fn read_index(&mut self, at: Duration, callback: ReadCallback) {
         if self.is_merging() {
             callback(Err(region_error::merging(self.region.id)));
             return;
@@ -102,7 +112,7 @@ impl Peer {
         self.reads.last_id += 1;
         let id = self.reads.last_id;
         let queued = std::mem::take(&mut self.reads.queued);
-        let at = queued.iter().map(|(at, _)| *at).min().unwrap_or_else(Instant::now);
+        let at = queued.iter().map(|(at, _)| *at).min().unwrap_or_default();
         self.reads.rounds.push_back(Round {
             id,
             at,
@@ -112,7 +122,7 @@ impl Peer {
     }
 
     /// A quorum has followed this leader since `at`.
-    pub(super) fn extend_lease(&mut self, ctx: &StoreContext, at: Instant) {
+    pub(super) fn extend_lease(&mut self, ctx: &StoreContext, at: Duration) {
         if !self.is_leader
             || self.is_merging()
             || self.is_only_voter()

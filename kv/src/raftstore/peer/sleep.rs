@@ -26,6 +26,13 @@ pub(super) struct Sleep {
     rouse: bool,
 }
 
+impl Sleep {
+    /// Of a peer that rested.
+    pub(super) fn resume(&mut self, asleep: bool) {
+        self.asleep = asleep;
+    }
+}
+
 impl Peer {
     /// Whether its clock stands still.
     pub(crate) fn is_asleep(&self) -> bool {
@@ -39,6 +46,8 @@ impl Peer {
             return;
         }
         self.sleep = Sleep::default();
+        // Nobody was silent: nobody was asked.
+        self.heard.clear();
         self.handle.asleep.store(false, Ordering::Release);
         self.sleep.rouse = self.is_leader;
     }
@@ -52,6 +61,16 @@ impl Peer {
             self.send_extra(ctx, *to, ExtraMessageType::MsgRegionWakeUp);
         }
         self.raft.ping();
+    }
+
+    /// Whether nothing has happened for long: called once each tick. A region's only member has nobody to ask whether it may rest.
+    pub(crate) fn is_idle(&mut self, ctx: &StoreContext) -> bool {
+        if ctx.config.hibernate_ticks == 0 || !self.is_only_member() || self.is_asleep() {
+            return true;
+        }
+        self.sleep.idle_ticks += 1;
+        self.voteless_ticks = self.voteless_ticks.saturating_sub(1);
+        self.sleep.idle_ticks >= ctx.config.hibernate_ticks.max(ctx.config.election_ticks)
     }
 
     fn fall_asleep(&mut self) {
@@ -99,7 +118,7 @@ impl Peer {
     }
 
     /// Everything is applied everywhere, and nobody waits.
-    fn has_nothing_to_do(&self) -> bool {
+    pub(super) fn has_nothing_to_do(&self) -> bool {
         let raft = &self.raft.raft;
         let last = raft.raft_log.last_index();
         let quiet = self.proposals.is_empty()

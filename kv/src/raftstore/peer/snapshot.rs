@@ -41,7 +41,10 @@ impl Peer {
         let busy = self.applying.is_some() || self.raft.snap().is_some_and(|s| !s.is_empty());
         if busy || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
             tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
-            for merged in ctx.registry.merged_in(&region.start_key, &region.end_key, region_id) {
+            // What is on its way through the apply thread could take them over meanwhile.
+            let settled = self.handle.applied_index() == self.handed_to_apply;
+            let merged = ctx.registry.merged_in(&region.start_key, &region.end_key, region_id);
+            for merged in merged.into_iter().filter(|_| settled) {
                 let _ = ctx.store_of(merged).send(StoreMsg::EndMerged { region_id: merged });
             }
             files.remove();

@@ -27,6 +27,11 @@ impl Peer {
         ctx.heartbeat(self.region.id);
     }
 
+    /// Its term.
+    pub(crate) fn term(&self) -> u64 {
+        self.raft.raft.term
+    }
+
     /// Whether this peer leads.
     pub(crate) fn is_leader(&self) -> bool {
         self.is_leader

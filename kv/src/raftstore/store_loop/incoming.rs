@@ -9,6 +9,7 @@ use rutile_proto::raft_serverpb::{PeerState, RaftMessage, RegionLocalState};
 
 use super::StoreLoop;
 use crate::engine::Cf;
+use crate::metrics;
 use crate::raftstore::keys;
 use crate::raftstore::peer::{Peer, is_initial};
 
@@ -41,6 +42,7 @@ impl PendingVotes {
 
 impl StoreLoop {
     pub(super) fn step(&mut self, message: &RaftMessage) {
+        metrics::RAFT_MESSAGES_RECEIVED.inc();
         let (Some(from), Some(to)) = (message.from_peer, message.to_peer) else { return };
         if to.store_id != self.ctx.store_id || self.clearing.contains(&message.region_id) {
             return;
@@ -61,7 +63,7 @@ impl StoreLoop {
         if !self.find_or_make(message, &raft, &from, &to) {
             return;
         }
-        let Some(peer) = self.peers.get_mut(&message.region_id) else { return };
+        let Some(peer) = self.peers.get(message.region_id) else { return };
         if let Some(extra) = &message.extra_msg {
             peer.on_extra(&self.ctx, &from, extra.r#type(), &raft);
             self.mark(message.region_id);
@@ -88,7 +90,7 @@ impl StoreLoop {
         to: &metapb::Peer,
     ) -> bool {
         let region_id = message.region_id;
-        match self.peers.get(&region_id).map(|p| p.id()) {
+        match self.peers.get(region_id).map(|p| p.id()) {
             Some(id) if id == to.id => return true,
             // A store has one peer of a region at a time: ours was replaced by a newer one.
             Some(id) if id < to.id => {
@@ -98,19 +100,20 @@ impl StoreLoop {
             Some(_) => return false,
             None => {}
         }
-        if !self.may_make(message, from) || !is_initial(raft) {
+        let is_vote = is_initial(raft) && raft.get_msg_type() != MessageType::MsgHeartbeat;
+        if !self.may_make(message, from, is_vote) || !is_initial(raft) {
             return false;
         }
         if self.ctx.registry.overlaps(&message.start_key, &message.end_key, region_id) {
             // A region here will be split into it, or will be removed.
-            if raft.get_msg_type() != MessageType::MsgHeartbeat {
+            if is_vote {
                 self.votes.push(message);
             }
             return false;
         }
         match Peer::uninitialized(&self.ctx, region_id, *to) {
             Ok(peer) => {
-                self.peers.insert(region_id, Box::new(peer));
+                self.peers.insert(region_id, peer);
                 true
             }
             Err(error) => {
@@ -121,7 +124,7 @@ impl StoreLoop {
     }
 
     /// Whether what the engine knows of a region allows to make a peer of it.
-    fn may_make(&self, message: &RaftMessage, from: &metapb::Peer) -> bool {
+    fn may_make(&mut self, message: &RaftMessage, from: &metapb::Peer, is_vote: bool) -> bool {
         let state = match self.ctx.engine.get(Cf::Raft, &keys::region_state(message.region_id)) {
             Ok(Some(state)) => RegionLocalState::decode(state).unwrap_or_default(),
             Ok(None) => return true,
@@ -131,7 +134,10 @@ impl StoreLoop {
             }
         };
         if state.state() != PeerState::Tombstone {
-            // A split has been applied; its peer is about to begin.
+            // A split has been applied; its peer is about to begin, and then answers.
+            if is_vote {
+                self.votes.push(message);
+            }
             return false;
         }
         let gone = state.region.unwrap_or_default();
@@ -156,26 +162,40 @@ impl StoreLoop {
 
     /// A member, or the placement driver, says that this peer is no member any more.
     fn on_gone(&mut self, message: &RaftMessage, to: &metapb::Peer) {
-        let Some(peer) = self.peers.get(&message.region_id) else { return };
+        let Some(peer) = self.peers.get(message.region_id) else { return };
         let theirs = message.region_epoch.unwrap_or_default();
-        let own = peer.region.region_epoch.unwrap_or_default();
-        if let Some(target) = &message.merge_target
-            && let Some(handle) = self.ctx.registry.get(target.id)
-        {
+        let (id, own) = (peer.id(), peer.region.region_epoch.unwrap_or_default());
+        let merged_into = message.merge_target.as_ref().map_or(0, |target| target.id);
+        if merged_into != 0 && self.kind_of(merged_into).is_some_and(|kind| kind != PeerState::Tombstone) {
             // The target here still has to take this region over: by its log, or by a snapshot that replaces both.
-            let version = |r: &metapb::Region| r.region_epoch.unwrap_or_default().version;
-            if version(&handle.published().region) < version(target) {
-                peer.handle.merged_into.store(target.id, Ordering::Release);
-                return;
+            if let Some(peer) = self.peers.get(message.region_id) {
+                peer.handle.merged_into.store(merged_into, Ordering::Release);
             }
+            return;
         }
-        if peer.id() == to.id && theirs.conf_ver > own.conf_ver {
+        if id == to.id && theirs.conf_ver > own.conf_ver {
             self.destroy_replaced(message.region_id, theirs);
         }
     }
 
+    /// What the engine says of a region; `None` when it knows nothing of it.
+    fn kind_of(&self, region_id: u64) -> Option<PeerState> {
+        match self.ctx.engine.get(Cf::Raft, &keys::region_state(region_id)) {
+            Ok(state) => state.map(|state| RegionLocalState::decode(state).unwrap_or_default().state()),
+            Err(error) => {
+                self.ctx.engine.fail(error);
+                None
+            }
+        }
+    }
+
     fn destroy_replaced(&mut self, region_id: u64, epoch: metapb::RegionEpoch) {
-        let Some(peer) = self.peers.get(&region_id) else { return };
+        let initialized = self.peers.get(region_id).is_some_and(|peer| peer.is_initialized());
+        if initialized && self.kind_of(region_id) == Some(PeerState::Tombstone) {
+            // Another region has taken its range and data over; this thread is about to hear of it.
+            return;
+        }
+        let Some(peer) = self.peers.get(region_id) else { return };
         if peer.is_applying() {
             // Once the snapshot is in; whoever wants this to end will say so again.
             return;

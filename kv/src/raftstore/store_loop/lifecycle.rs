@@ -24,7 +24,7 @@ impl StoreLoop {
         regions: Vec<Arc<metapb::Region>>,
         callback: Option<AdminCallback>,
     ) {
-        let campaign = self.peers.get(&region_id).is_some_and(|p| p.is_leader());
+        let campaign = self.peers.get(region_id).is_some_and(|p| p.is_leader());
         let (original, pieces) = regions.split_last().expect("a split has at least the original region");
         let threads = self.ctx.stores.len() as u64;
         let (own, others): (Vec<_>, Vec<_>) =
@@ -32,10 +32,11 @@ impl StoreLoop {
         for piece in own {
             self.create(piece, campaign);
         }
-        let event = RegionEvent::Split { region_id, regions: regions.clone() };
+        let term = self.peers.get(region_id).filter(|p| p.is_leader()).map(|p| p.term());
+        let event = RegionEvent::Split { region_id, regions: regions.clone(), term };
         let ctx = Arc::clone(&self.ctx);
         // The original may have been removed from this store since; its pieces were not.
-        if let Some(peer) = self.peers.get_mut(&region_id) {
+        if let Some(peer) = self.peers.get(region_id) {
             ctx.tell_then(&event, || peer.on_split(&ctx, Arc::clone(original)));
         }
         tracing::info!(region_id, pieces = regions.len(), "region split");
@@ -58,8 +59,7 @@ impl StoreLoop {
     /// A peer that a split made. Votes for it may have come before.
     pub(super) fn create(&mut self, region: Arc<metapb::Region>, campaign: bool) {
         let region_id = region.id;
-        if self.peers.get(&region_id).is_some_and(|p| p.is_initialized())
-            || self.clearing.contains(&region_id)
+        if self.peers.get(region_id).is_some_and(|p| p.is_initialized()) || self.clearing.contains(&region_id)
         {
             return;
         }
@@ -73,9 +73,9 @@ impl StoreLoop {
         };
         peer.register(&self.ctx);
         if campaign || peer.is_only_voter() {
-            peer.campaign();
+            peer.campaign_first();
         }
-        self.peers.insert(region_id, Box::new(peer));
+        self.peers.insert(region_id, peer);
         self.mark(region_id);
         for vote in self.votes.take(region_id) {
             self.step(&vote);
@@ -90,7 +90,7 @@ impl StoreLoop {
         callback: Option<AdminCallback>,
     ) {
         let region = changed.as_ref().map(|(region, _)| Arc::clone(region));
-        let Some(peer) = self.peers.get_mut(&region_id) else { return };
+        let Some(peer) = self.peers.get(region_id) else { return };
         let removed = peer.on_members(&self.ctx, index, changed);
         let Some(region) = region else { return };
         if removed {
@@ -104,7 +104,7 @@ impl StoreLoop {
     /// Ends a peer: its data is removed by another thread, its log once a tombstone is on disk. `tombstone`: the region in an epoch in
     /// which the peer is no member.
     pub(super) fn destroy(&mut self, region_id: u64, tombstone: metapb::Region) {
-        let Some(peer) = self.peers.remove(&region_id) else { return };
+        let Some(peer) = self.peers.remove(region_id) else { return };
         let region = Arc::clone(&peer.region);
         tracing::info!(region_id, store_id = self.ctx.store_id, peer_id = peer.id(), "peer destroyed");
         self.clearing.insert(region_id);
@@ -126,7 +126,7 @@ impl StoreLoop {
     }
 
     pub(super) fn on_snapshot_applied(&mut self, region_id: u64) {
-        let Some(peer) = self.peers.get_mut(&region_id) else {
+        let Some(peer) = self.peers.get(region_id) else {
             self.ctx.registry.unreserve(region_id);
             return;
         };
@@ -138,12 +138,7 @@ impl StoreLoop {
 
     /// Followers that sleep hear of a dead leader only this way.
     pub(super) fn on_store_unreachable(&mut self, store_id: u64) {
-        let mut woken = Vec::new();
-        for (region_id, peer) in &mut self.peers {
-            if peer.on_store_unreachable(store_id) {
-                woken.push(*region_id);
-            }
-        }
+        let woken = self.peers.store_unreachable(store_id);
         woken.into_iter().for_each(|region_id| self.mark(region_id));
     }
 }

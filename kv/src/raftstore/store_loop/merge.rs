@@ -22,7 +22,7 @@ impl StoreLoop {
         target: metapb::Region,
         callback: AdminCallback,
     ) {
-        match self.peers.get_mut(&region_id) {
+        match self.peers.get(region_id) {
             Some(peer) => {
                 peer.propose_merge(&self.ctx, epoch, target, callback);
                 self.mark(region_id);
@@ -32,7 +32,7 @@ impl StoreLoop {
     }
 
     pub(super) fn propose_commit_merge(&mut self, region_id: u64, commit: &CommitMergeCommand) {
-        if let Some(peer) = self.peers.get_mut(&region_id) {
+        if let Some(peer) = self.peers.get(region_id) {
             peer.propose_commit_merge(&self.ctx, commit);
             self.mark(region_id);
         }
@@ -40,7 +40,7 @@ impl StoreLoop {
 
     /// A target waits for its source.
     pub(super) fn catch_up(&mut self, region_id: u64, target_id: u64, commit: &CommitMergeCommand) {
-        match self.peers.get_mut(&region_id) {
+        match self.peers.get(region_id) {
             Some(peer) => {
                 peer.catch_up(&self.ctx, target_id, commit);
                 self.mark(region_id);
@@ -58,7 +58,7 @@ impl StoreLoop {
         source: &metapb::Region,
         callback: Option<AdminCallback>,
     ) {
-        if let Some(peer) = self.peers.get_mut(&region_id) {
+        if let Some(peer) = self.peers.get(region_id) {
             peer.on_merge_committed(&self.ctx, Arc::clone(&region));
         }
         if let Some(handle) = self.ctx.registry.get(source.id) {
@@ -79,7 +79,7 @@ impl StoreLoop {
 
     /// The source of a merge: its data stays.
     pub(super) fn on_merged(&mut self, region_id: u64, tombstone: metapb::Region) {
-        let Some(peer) = self.peers.remove(&region_id) else { return };
+        let Some(peer) = self.peers.remove(region_id) else { return };
         let region = Arc::clone(&peer.region);
         self.clearing.insert(region_id);
         // What was proposed behind the prepare is not applied anywhere.
@@ -91,7 +91,7 @@ impl StoreLoop {
 
     /// The source of a merge that this store missed; the target comes by a snapshot, which brings its data.
     pub(super) fn end_merged(&mut self, region_id: u64) {
-        let Some(peer) = self.peers.get(&region_id) else { return };
+        let Some(peer) = self.peers.get(region_id) else { return };
         let tombstone = merged_tombstone(&peer.region);
         self.destroy(region_id, tombstone);
     }

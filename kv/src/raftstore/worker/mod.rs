@@ -3,7 +3,7 @@
 mod consistency;
 pub(super) mod disk;
 pub(super) mod log_gc;
-mod pd;
+pub(super) mod pd;
 mod split_check;
 
 use std::sync::Arc;

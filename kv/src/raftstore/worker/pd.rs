@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -12,6 +12,7 @@ use rutile_proto::{metapb, pdpb};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::split_check;
+use crate::metrics;
 use crate::pd_client::PdClient;
 use crate::raftstore::api::RegionResult;
 use crate::raftstore::context::StoreContext;
@@ -67,11 +68,16 @@ impl Totals {
 
 fn store_stats(ctx: &StoreContext, start_time: u32, from: u64, to: u64) -> pdpb::StoreStats {
     let dir = ctx.engine.dir();
+    let all = ctx.registry.all();
+    let leaders = all.iter().filter(|h| h.published().is_leader).count();
+    let label = [ctx.store_id.to_string()];
+    metrics::REGIONS.with_label_values(&label).set(all.len() as i64);
+    metrics::LEADERS.with_label_values(&label).set(leaders as i64);
     pdpb::StoreStats {
         store_id: ctx.store_id,
         capacity: fs2::total_space(dir).unwrap_or(0),
         available: fs2::available_space(dir).unwrap_or(0),
-        region_count: ctx.registry.len() as u32,
+        region_count: all.len() as u32,
         start_time,
         used_size: ctx.engine.used_size_bytes() + ctx.raft_log.used_size_bytes(),
         interval: Some(pdpb::TimeInterval { start_timestamp: from, end_timestamp: to }),
@@ -169,9 +175,10 @@ async fn send(
     let followers = handle.followers.lock().clone();
     let (bytes_written, keys_written) = handle.flow.written.take();
     let (bytes_read, keys_read) = handle.flow.read.take();
-    let down = |(peer, since): (metapb::Peer, Instant)| pdpb::PeerStats {
+    let now = ctx.clock.now();
+    let down = |(peer, since): (metapb::Peer, Duration)| pdpb::PeerStats {
         peer: Some(peer),
-        down_seconds: since.elapsed().as_secs(),
+        down_seconds: now.saturating_sub(since).as_secs(),
     };
     let heartbeat = pdpb::RegionHeartbeatRequest {
         region: Some((*published.region).clone()),
@@ -267,15 +274,19 @@ fn changes_of(answer: &pdpb::RegionHeartbeatResponse) -> Option<Vec<(ConfChangeT
 /// Ends a peer that is no member of its region any more, as the placement driver knows it.
 async fn check_member(ctx: &StoreContext, pd: &dyn PdClient, region_id: u64, peer: metapb::Peer) {
     let Ok(Some((region, _))) = pd.get_region_by_id(region_id).await else { return };
-    if region.peers.iter().all(|p| p.id != peer.id) {
-        let gone = RaftMessage {
-            region_id,
-            from_peer: Some(peer),
-            to_peer: Some(peer),
-            region_epoch: region.region_epoch,
-            is_tombstone: true,
-            ..Default::default()
-        };
+    if let Some(gone) = gone(&region, peer) {
         let _ = ctx.store_of(region_id).send(StoreMsg::Raft(Box::new(gone)));
     }
+}
+
+/// What a peer is told that is no member of its region.
+pub(in crate::raftstore) fn gone(region: &metapb::Region, peer: metapb::Peer) -> Option<RaftMessage> {
+    region.peers.iter().all(|p| p.id != peer.id).then(|| RaftMessage {
+        region_id: region.id,
+        from_peer: Some(peer),
+        to_peer: Some(peer),
+        region_epoch: region.region_epoch,
+        is_tombstone: true,
+        ..Default::default()
+    })
 }

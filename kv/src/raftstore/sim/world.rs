@@ -1,0 +1,698 @@
+//! The stores of a simulation, their clients, and the order in which things happen.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::future::Future;
+use std::hash::Hasher;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rutile_linear::{Kind, NEVER, OPS_MAX, Op};
+use rutile_proto::metapb;
+
+use super::net::{Net, Outbox, Sender, ends};
+use super::pd::SimPd;
+use super::{Bug, Crash};
+use crate::config::{ByteSize, Config, Span};
+use crate::engine::lossy_fs::LossyFs;
+use crate::engine::{Cf, Engine, RaftLog};
+use crate::raftstore::clock::Clock;
+use crate::raftstore::context::RaftRouter;
+use crate::raftstore::messages::PdEvent;
+use crate::raftstore::store::Machines;
+use crate::raftstore::{
+    Modify, RaftKv, RaftStore, RegionEvent, RegionObserver, StoreOptions, WriteData, bootstrap, worker,
+};
+
+pub(super) const MS: u64 = 1_000_000;
+/// Simulated time after which a client gives an operation up.
+const PATIENCE: u64 = 400 * MS;
+/// Registers in use at a time.
+const REGISTERS: usize = 8;
+/// One more operation reads a register in the end.
+const OPS_PER_REGISTER: usize = OPS_MAX - 8;
+
+type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A running store.
+pub(super) struct Live {
+    pub(super) store: Arc<RaftStore>,
+    pub(super) engine: Engine,
+    pub(super) log: RaftLog,
+    machines: Machines,
+    router: RaftRouter,
+    fs: LossyFs,
+}
+
+/// A store, whether it runs or not.
+pub(super) struct Node {
+    pub(super) id: u64,
+    dir: tempfile::TempDir,
+    clock: Arc<AtomicU64>,
+    /// How fast the clock runs, in parts per million of the true time.
+    pub(super) rate: u64,
+    /// Does nothing before.
+    pub(super) paused_until: u64,
+    /// When it runs again.
+    pub(super) restart_at: u64,
+    pub(super) live: Option<Live>,
+}
+
+/// How an operation ended.
+enum Outcome {
+    Done(u64),
+    /// It will never take effect.
+    Refused,
+    Unknown,
+}
+
+struct Pending {
+    register: usize,
+    write: Option<u64>,
+    node: usize,
+    start: u64,
+    deadline: u64,
+    task: Task<Outcome>,
+}
+
+/// What the stores say of who leads.
+#[derive(Clone, Default)]
+struct Leaders(Arc<Mutex<(BTreeMap<(u64, u64), u64>, Vec<String>)>>);
+
+struct Watch {
+    store_id: u64,
+    leaders: Leaders,
+}
+
+impl RegionObserver for Watch {
+    fn on_region_event(&self, event: &RegionEvent) {
+        if let RegionEvent::BecameLeader { region, term } = event {
+            let (known, wrong) = &mut *self.leaders.0.lock();
+            let first = *known.entry((region.id, *term)).or_insert(self.store_id);
+            if first != self.store_id {
+                let id = region.id;
+                wrong.push(format!("stores {first} and {} lead region {id} in term {term}", self.store_id));
+            }
+        }
+    }
+}
+
+/// Everything.
+pub(super) struct World {
+    pub(super) rng: StdRng,
+    /// True time, in nanoseconds.
+    pub(super) now: u64,
+    /// Orders what clients see.
+    stamp: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) net: Net,
+    outbox: Outbox,
+    pub(super) pd: SimPd,
+    config: Config,
+    leaders: Leaders,
+    pending: Vec<Pending>,
+    admin: Vec<(usize, Task<()>)>,
+    pub(super) histories: BTreeMap<usize, Vec<Op>>,
+    registers: Vec<usize>,
+    unused_registers: Vec<usize>,
+    next_value: u64,
+    pub(super) clients: usize,
+    trace: DefaultHasher,
+    verbose: bool,
+    pub(super) crashes: u64,
+    pub(super) snapshots: u64,
+}
+
+/// What a message says, for whoever reads a trace.
+fn describe(message: &rutile_proto::raft_serverpb::RaftMessage) -> String {
+    let raft: raft::eraftpb::Message =
+        protobuf::Message::parse_from_bytes(&message.message).unwrap_or_default();
+    let entries: Vec<u64> = raft.entries.iter().map(|e| e.index).collect();
+    format!(
+        "{:?} of region {} peers {} -> {} term {} log term {} index {} commit {} entries {entries:?} reject {} gone {} extra {:?}",
+        raft.get_msg_type(),
+        message.region_id,
+        message.from_peer.map_or(0, |p| p.id),
+        message.to_peer.map_or(0, |p| p.id),
+        raft.term,
+        raft.log_term,
+        raft.index,
+        raft.commit,
+        raft.reject,
+        message.is_tombstone,
+        message.extra_msg.as_ref().map(|e| e.r#type())
+    )
+}
+
+/// A register's key.
+pub(super) fn key_of(register: usize) -> Bytes {
+    format!("k{register:03}").into_bytes().into()
+}
+
+/// Some registers' number at most.
+pub(super) const REGISTERS_MAX: usize = 200;
+
+impl World {
+    /// `stores` stores; the first three have a peer of the only region.
+    pub(super) fn new(seed: u64, stores: usize, bug: Option<Bug>) -> Self {
+        super::begin(bug);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut config = Config::default();
+        config.engine.block_cache_size = ByteSize::mib(4);
+        config.engine.write_buffer_size = ByteSize::mib(8);
+        config.engine.background_jobs = 1;
+        config.raft_log.file_size = ByteSize(64 << 10);
+        config.raft_log.purge_threshold = ByteSize(128 << 10);
+        config.raft.tick = Span::ms(10);
+        config.raft.hibernate_ticks = if rng.random_bool(0.6) { 8 } else { 0 };
+        config.raft.leaderless_max = Span::ms(500);
+        config.raft.store_threads = rng.random_range(1..3);
+        config.raft.apply_threads = rng.random_range(1..3);
+        let mut unused: Vec<usize> = (0..REGISTERS_MAX).collect();
+        unused.shuffle(&mut rng);
+        let registers = unused.split_off(REGISTERS_MAX - REGISTERS);
+        let mut world = World {
+            rng,
+            now: 0,
+            stamp: 0,
+            nodes: Vec::new(),
+            net: Net::default(),
+            outbox: Outbox::default(),
+            pd: SimPd::default(),
+            config,
+            leaders: Leaders::default(),
+            pending: Vec::new(),
+            admin: Vec::new(),
+            histories: BTreeMap::new(),
+            registers,
+            unused_registers: unused,
+            next_value: 1,
+            clients: 4,
+            trace: DefaultHasher::new(),
+            verbose: std::env::var_os("SIM_TRACE").is_some(),
+            crashes: 0,
+            snapshots: 0,
+        };
+        let peer = |id| metapb::Peer { id: 10 + id, store_id: id, ..Default::default() };
+        let region = metapb::Region {
+            id: 2,
+            region_epoch: Some(metapb::RegionEpoch { conf_ver: 1, version: 1 }),
+            peers: (1..=3).map(peer).collect(),
+            ..Default::default()
+        };
+        for id in 1..=stores as u64 {
+            world.add_node(id, (id <= 3).then_some(&region));
+        }
+        world
+    }
+
+    fn add_node(&mut self, id: u64, first: Option<&metapb::Region>) {
+        let memory = std::path::Path::new("/dev/shm");
+        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let dir = dir.expect("a temporary directory");
+        if let Some(region) = first {
+            let engine = Engine::open(&dir.path().join("db"), &self.config.engine).expect("an engine");
+            bootstrap::write_first_region(&engine, region).expect("a first region");
+        }
+        self.nodes.push(Node {
+            id,
+            dir,
+            clock: Arc::new(AtomicU64::new(self.rng.random_range(0..1_000_000 * MS))),
+            rate: self.rng.random_range(960_000..1_040_000),
+            paused_until: 0,
+            restart_at: 0,
+            live: None,
+        });
+        self.start(self.nodes.len() - 1);
+    }
+
+    /// Notes that something happens.
+    pub(super) fn note(&mut self, what: &str, numbers: &[u64]) {
+        self.trace.write(what.as_bytes());
+        numbers.iter().for_each(|n| self.trace.write_u64(*n));
+        if self.verbose {
+            eprintln!("{:>9.3} ms {what} {numbers:?}", self.now as f64 / MS as f64);
+        }
+    }
+
+    /// What distinguishes this run from others.
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Starts a store that does not run. It may crash on the way.
+    pub(super) fn start(&mut self, i: usize) {
+        let node = &self.nodes[i];
+        let (dir, id) = (node.dir.path().to_owned(), node.id);
+        let fs = LossyFs::default();
+        let log = RaftLog::open_on(&dir.join("raft"), &self.config.raft_log, fs.clone());
+        let log = log.unwrap_or_else(|e| panic!("the logs of store {id} do not open: {e}"));
+        let engine = Engine::open(&dir.join("db"), &self.config.engine);
+        let engine = engine.unwrap_or_else(|e| panic!("store {id} does not open: {e}"));
+        let options = StoreOptions {
+            store_id: id,
+            config: self.config.raft.clone(),
+            engine: engine.clone(),
+            raft_log: log.clone(),
+            pd: Arc::new(self.pd.clone()),
+            transport: Arc::new(Sender(Arc::clone(&self.outbox))),
+            start_time_s: 0,
+        };
+        let clock = Clock::manual(Arc::clone(&node.clock));
+        let seed = self.rng.random();
+        self.note("start", &[id]);
+        let assembled = catch_unwind(AssertUnwindSafe(|| RaftStore::assemble(options, clock, seed)));
+        match assembled {
+            Ok(Ok((store, machines))) => {
+                store.observe(Arc::new(Watch { store_id: id, leaders: self.leaders.clone() }));
+                let router = store.router();
+                let store = Arc::new(store);
+                self.nodes[i].live = Some(Live { store, engine, log, machines, router, fs });
+            }
+            Ok(Err(error)) => panic!("store {id} does not start: {error}"),
+            Err(panic) if panic.is::<Crash>() => {
+                self.switch_off(&fs);
+                engine.forget_memtables_on_close();
+                drop((engine, log));
+                self.nodes[i].restart_at = self.now + 50 * MS;
+                self.note("crash at start", &[id]);
+            }
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    fn switch_off(&mut self, fs: &LossyFs) {
+        let rng = &mut self.rng;
+        fs.crash(|n| match rng.random_range(0..3) {
+            0 => 0,
+            1 => n,
+            _ => rng.random_range(0..=n),
+        })
+        .expect("log files can be written");
+    }
+
+    /// Ends a store as a loss of power would.
+    pub(super) fn crash(&mut self, i: usize, away: u64) {
+        let Some(live) = self.nodes[i].live.take() else { return };
+        let id = self.nodes[i].id;
+        self.note("crash", &[id]);
+        self.crashes += 1;
+        self.switch_off(&live.fs);
+        live.engine.forget_memtables_on_close();
+        let weak = live.engine.downgrade();
+        let gone: Vec<Pending> = {
+            let (gone, kept) = self.pending.drain(..).partition(|p| p.node == i);
+            self.pending = kept;
+            gone
+        };
+        for pending in gone {
+            self.finish(pending.register, pending.write, pending.start, &Outcome::Unknown);
+        }
+        self.admin.retain(|(node, _)| *node != i);
+        self.outbox.lock().retain(|(m, _)| ends(m).0 != id);
+        self.net.forget_snapshots_of(id);
+        drop(live);
+        assert!(weak.upgrade().is_none(), "somebody holds the engine of store {id}");
+        self.nodes[i].restart_at = self.now + away;
+        for j in 0..self.nodes.len() {
+            if self.rng.random_bool(0.8)
+                && let Some(live) = &self.nodes[j].live
+            {
+                live.router.store_unreachable(id);
+            }
+        }
+    }
+
+    pub(super) fn store(&self, i: usize) -> Option<&Arc<RaftStore>> {
+        self.nodes[i].live.as_ref().map(|live| &live.store)
+    }
+
+    pub(super) fn running(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|i| self.nodes[*i].live.is_some()).collect()
+    }
+
+    pub(super) fn index_of(&self, store_id: u64) -> usize {
+        self.nodes.iter().position(|n| n.id == store_id).expect("a store of the simulation")
+    }
+
+    /// The store that leads the region of a key in the newest term, and the region as it knows it.
+    pub(super) fn leader(&self, key: &[u8]) -> Option<(usize, Arc<metapb::Region>)> {
+        let leads = |i: usize| {
+            let store = self.store(i)?;
+            let region = store.region_of_key(key)?;
+            let (_, published) = store.ctx.registry.check(&store.context_of(&region)).ok()?;
+            let version = published.region.region_epoch.unwrap_or_default().version;
+            Some(((version, published.term), i, Arc::clone(&published.region)))
+        };
+        let newest = self.running().into_iter().filter_map(leads).max_by_key(|(newest, ..)| *newest);
+        newest.map(|(_, i, region)| (i, region))
+    }
+
+    /// Lets something be done by a store; what comes of it is seen later.
+    pub(super) fn ask(&mut self, i: usize, task: impl Future<Output = ()> + Send + 'static) {
+        self.admin.push((i, Box::pin(task)));
+    }
+
+    /// A little time passes, in which some parts of some stores do some of their work.
+    pub(super) fn turn(&mut self) {
+        let step = self.rng.random_range(300_000..1_700_000);
+        self.now += step;
+        for node in &self.nodes {
+            node.clock.fetch_add(step / 1000 * node.rate / 1000, Ordering::Relaxed);
+        }
+        for i in 0..self.nodes.len() {
+            if self.nodes[i].live.is_none() && self.nodes[i].restart_at <= self.now {
+                self.start(i);
+            }
+        }
+        self.deliver();
+        let mut order = self.running();
+        order.shuffle(&mut self.rng);
+        for i in order {
+            if self.nodes[i].paused_until <= self.now {
+                self.pump_store(i);
+            }
+        }
+        self.placement_driver();
+        self.collect();
+        self.poll_all();
+        while self.pending.len() < self.clients && self.rng.random_bool(0.5) {
+            self.operate();
+        }
+        if let Some(wrong) = self.leaders.0.lock().1.pop() {
+            panic!("{wrong}");
+        }
+    }
+
+    /// The parts of a store in some order, each with some of its messages.
+    fn pump_store(&mut self, i: usize) {
+        let Some(live) = &self.nodes[i].live else { return };
+        let (loops, appliers) = (live.machines.loops.len(), live.machines.appliers.len());
+        let mut parts: Vec<usize> = (0..=loops + appliers).collect();
+        parts.shuffle(&mut self.rng);
+        for part in parts {
+            if self.rng.random_bool(0.3) {
+                continue;
+            }
+            let limit = *[1, 3, 4096].get(self.rng.random_range(0..3)).expect("three");
+            let Some(live) = &mut self.nodes[i].live else { return };
+            let machines = &mut live.machines;
+            let has_work = match part {
+                0 => machines.region_worker.has_work(),
+                p if p <= loops => machines.loops[p - 1].has_work(),
+                p => machines.appliers[p - loops - 1].has_work(),
+            };
+            if !has_work {
+                continue;
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| match part {
+                0 => machines.region_worker.pump(),
+                p if p <= loops => {
+                    let machine = &mut machines.loops[p - 1];
+                    machine.take(limit) && machine.round().is_ok()
+                }
+                p => machines.appliers[p - loops - 1].pump(None, limit),
+            }));
+            let id = self.nodes[i].id;
+            self.note("step", &[id, part as u64, limit as u64]);
+            match result {
+                Ok(goes_on) => {
+                    let failure = self.nodes[i].live.as_ref().and_then(|l| l.engine.failure());
+                    assert!(goes_on && failure.is_none(), "store {id} fails: {failure:?}");
+                }
+                Err(panic) if panic.is::<Crash>() => {
+                    let away = self.rng.random_range(MS..500 * MS);
+                    return self.crash(i, away);
+                }
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+    }
+
+    /// What the stores have sent goes into the network.
+    fn collect(&mut self) {
+        let sent = std::mem::take(&mut *self.outbox.lock());
+        for (message, snapshot) in sent {
+            let ends = ends(&message);
+            let (is_snapshot, region_id) = (snapshot.is_some(), message.region_id);
+            if self.verbose {
+                eprintln!("                {}", describe(&message));
+            }
+            self.note("send", &[ends.0, ends.1, region_id, u64::from(crc32fast::hash(&message.message))]);
+            let lost = self.net.take(&mut self.rng, self.now, message, snapshot);
+            let to = lost.and_then(|m| m.to_peer);
+            if let (Some(to), Some(live)) = (to, &self.nodes[self.index_of(ends.0)].live) {
+                if is_snapshot {
+                    live.router.snapshot_sent(region_id, to.id, false);
+                } else if self.rng.random_bool(0.3) {
+                    live.router.unreachable(region_id, to.id);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        for parcel in self.net.due(self.now) {
+            let (from, to) = ends(&parcel.message);
+            if self.net.is_cut(from, to) && parcel.snapshot.is_none() {
+                continue;
+            }
+            let region_id = parcel.message.region_id;
+            if self.verbose {
+                eprintln!("                {}", describe(&parcel.message));
+            }
+            let target = &self.nodes[self.index_of(to)].live;
+            let mut arrived = false;
+            match (target, parcel.snapshot) {
+                (Some(target), None) => target.router.step(parcel.message),
+                (target, Some(source)) => {
+                    let peer_id = parcel.message.to_peer.map_or(0, |p| p.id);
+                    if let Some(target) = target.as_ref().filter(|_| !self.net.is_cut(from, to)) {
+                        // Sometimes the connection ends before the last chunk.
+                        let chunks = source.chunks().map(|chunk| chunk.expect("the engine can be read"));
+                        let all: Vec<Bytes> = chunks.collect();
+                        let count = if self.rng.random_bool(0.1) { all.len() - 1 } else { all.len() };
+                        let received =
+                            target.router.receive_snapshot(parcel.message, all.into_iter().take(count));
+                        arrived = received.is_ok();
+                        self.snapshots += u64::from(arrived);
+                    } else {
+                        drop(source);
+                    }
+                    if let Some(sender) = &self.nodes[self.index_of(from)].live {
+                        sender.router.snapshot_sent(region_id, peer_id, arrived);
+                    }
+                }
+                (None, None) => {}
+            }
+            self.note("arrive", &[from, to, region_id, parcel.number]);
+        }
+    }
+
+    /// It hears of regions, and tells peers that are no members any more.
+    fn placement_driver(&mut self) {
+        for node in &mut self.nodes {
+            let Some(live) = &mut node.live else { continue };
+            while live.machines.size_checks.try_recv().is_ok() {}
+            while let Ok(event) = live.machines.pd_events.try_recv() {
+                match event {
+                    PdEvent::Heartbeat { region_id } => {
+                        let known = live.store.ctx.registry.get(region_id).map(|h| h.published());
+                        known.filter(|p| p.is_leader).into_iter().for_each(|p| self.pd.heard(&p.region));
+                    }
+                    PdEvent::IsMember { region_id, peer } => {
+                        let region = self.pd.region(region_id);
+                        let gone = region.and_then(|region| worker::pd::gone(&region, peer));
+                        gone.into_iter().for_each(|gone| live.router.step(gone));
+                    }
+                    PdEvent::Split { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn poll_all(&mut self) {
+        let mut context = Context::from_waker(futures::task::noop_waker_ref());
+        let mut tasks = std::mem::take(&mut self.admin);
+        tasks.retain_mut(|(_, task)| task.as_mut().poll(&mut context).is_pending());
+        tasks.append(&mut self.admin);
+        self.admin = tasks;
+        let mut i = 0;
+        while i < self.pending.len() {
+            let pending = &mut self.pending[i];
+            let outcome = match pending.task.as_mut().poll(&mut context) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending if pending.deadline <= self.now => Outcome::Unknown,
+                Poll::Pending => {
+                    i += 1;
+                    continue;
+                }
+            };
+            let Pending { register, write, start, .. } = self.pending.swap_remove(i);
+            self.finish(register, write, start, &outcome);
+        }
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.stamp += 1;
+        self.stamp
+    }
+
+    fn finish(&mut self, register: usize, write: Option<u64>, start: u64, outcome: &Outcome) {
+        let now = self.next_stamp();
+        let (kind, end) = match (write, outcome) {
+            (Some(value), Outcome::Done(_)) => (Kind::Write(value), now),
+            (Some(value), Outcome::Unknown) => (Kind::Write(value), NEVER),
+            (None, Outcome::Done(value)) => (Kind::Read(*value), now),
+            (None, Outcome::Unknown) | (_, Outcome::Refused) => return,
+        };
+        let (what, value) = match (write, outcome) {
+            (Some(value), _) => ("wrote", value),
+            (None, Outcome::Done(value)) => ("read", *value),
+            (None, _) => return,
+        };
+        self.note(what, &[register as u64, value, start, end]);
+        let history = self.histories.entry(register).or_default();
+        history.push(Op { kind, start, end });
+        if history.len() == OPS_PER_REGISTER
+            && let Some(at) = self.registers.iter().position(|r| *r == register)
+        {
+            match self.unused_registers.pop() {
+                Some(next) => self.registers[at] = next,
+                None => drop(self.registers.swap_remove(at)),
+            }
+        }
+    }
+
+    /// A client begins something, at a store that leads or at any.
+    fn operate(&mut self) {
+        let running = self.running();
+        if running.is_empty() || self.registers.is_empty() {
+            return;
+        }
+        let register = self.registers[self.rng.random_range(0..self.registers.len())];
+        let history = self.histories.get(&register).map_or(0, Vec::len);
+        let open = self.pending.iter().filter(|p| p.register == register).count();
+        if history + open >= OPS_PER_REGISTER {
+            return;
+        }
+        let any = running[self.rng.random_range(0..running.len())];
+        let node = match self.rng.random_range(0..4) {
+            0 => any,
+            _ => self.leader(&key_of(register)).map_or(any, |(i, _)| i),
+        };
+        let write = self.rng.random_bool(0.45).then_some(self.next_value);
+        self.next_value += 1;
+        let replica = self.rng.random_bool(0.2);
+        let task = self.task(node, register, write, replica);
+        let start = self.next_stamp();
+        let pending = Pending { register, write, node, start, deadline: self.now + PATIENCE, task };
+        self.pending.push(pending);
+    }
+
+    fn task(&self, node: usize, register: usize, write: Option<u64>, replica: bool) -> Task<Outcome> {
+        let store = Arc::clone(self.store(node).expect("runs"));
+        let key = key_of(register);
+        Box::pin(async move {
+            let Some(region) = store.region_of_key(&key) else { return Outcome::Refused };
+            let mut ctx = store.context_of(&region);
+            let Some(value) = write else {
+                ctx.replica_read = replica;
+                let Ok(snapshot) = store.snapshot(&ctx).await else { return Outcome::Refused };
+                if !snapshot.contains(&key) {
+                    return Outcome::Refused;
+                }
+                let value = snapshot.get(Cf::Default, &key).expect("the engine can be read");
+                let value = value.map_or(0, |v| String::from_utf8_lossy(&v).parse().expect("a number"));
+                return Outcome::Done(value);
+            };
+            let put = Modify::Put(Cf::Default, key, value.to_string().into());
+            match store.write(&ctx, WriteData::new(vec![put])).await {
+                Ok(()) => Outcome::Done(value),
+                Err(error) if error.undetermined_result.is_some() => Outcome::Unknown,
+                Err(_) => Outcome::Refused,
+            }
+        })
+    }
+
+    /// Reads a register for the last time.
+    pub(super) fn read_last(&mut self, register: usize) {
+        let deadline = self.now + 20_000 * MS;
+        loop {
+            assert!(self.now < deadline, "register {register} cannot be read");
+            let Some((node, _)) = self.leader(&key_of(register)) else {
+                self.turn();
+                continue;
+            };
+            let task = self.task(node, register, None, false);
+            let start = self.next_stamp();
+            let history = self.histories.get(&register).map_or(0, Vec::len);
+            self.pending.push(Pending {
+                register,
+                write: None,
+                node,
+                start,
+                deadline: self.now + PATIENCE,
+                task,
+            });
+            while self.pending.iter().any(|p| p.register == register) {
+                self.turn();
+            }
+            if self.histories.get(&register).map_or(0, Vec::len) > history {
+                return;
+            }
+        }
+    }
+
+    /// Whether somebody waits for something.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || !self.admin.is_empty()
+    }
+
+    /// Goes on until something holds.
+    pub(super) fn until(&mut self, what: &str, mut holds: impl FnMut(&World) -> bool) {
+        let deadline = self.now + 60_000 * MS;
+        while !holds(self) {
+            assert!(self.now < deadline, "in vain waited until {what}");
+            self.turn();
+        }
+    }
+
+    /// Goes on for a while.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let end = self.now + ms * MS;
+        while self.now < end {
+            self.turn();
+        }
+    }
+
+    /// Moves a store's clock forward.
+    pub(super) fn jump(&self, i: usize, by: u64) {
+        self.nodes[i].clock.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Futures and snapshots hold engines: they go before the directories.
+        self.pending.clear();
+        self.admin.clear();
+        self.net.parcels.clear();
+        self.outbox.lock().clear();
+        for node in &mut self.nodes {
+            // Nobody opens it again.
+            if let Some(live) = node.live.take() {
+                live.engine.forget_memtables_on_close();
+            }
+        }
+        super::end();
+    }
+}
