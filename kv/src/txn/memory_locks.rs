@@ -1,8 +1,9 @@
 //! Pessimistic locks that live only on the leader: they cost no replication and no fsync.
 //!
 //! They are lost with the leadership; prewrite then checks that nothing was written since (see the amend rule in
-//! `actions/prewrite.rs`). Locks of a region are valid for one term: another term starts with none. Access to one
-//! key is ordered by its latch.
+//! `actions/prewrite.rs`). Locks of a region are valid for one term: another term starts with none. When the leader's region is
+//! split, they go with their keys: they hold in the first term of a new region, before which nobody can have led it. Access to one key
+//! is ordered by its latch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use rutile_proto::{key::in_range, metapb};
+
+use crate::raftstore::{FIRST_TERM, RegionEvent, RegionObserver};
 
 use crate::mvcc::key::Key;
 use crate::mvcc::lock::Lock;
@@ -75,6 +78,40 @@ impl MemoryLocks {
         RegionView { inner: self.0.clone(), locks, region_id: region.id, term, version }
     }
 
+    /// Moves the locks of a region that this store leads in `term` to the regions that it was split into.
+    fn split(&self, region_id: u64, regions: &[Arc<metapb::Region>], term: u64) {
+        let Some(parent) = self.0.regions.get(&region_id).map(|l| Arc::clone(l.value())) else { return };
+        let mut parent = parent.lock();
+        if parent.term != term {
+            return;
+        }
+        for region in regions {
+            let version = region.region_epoch.as_ref().map_or(0, |e| e.version);
+            if region.id == region_id {
+                parent.version = parent.version.max(version);
+                continue;
+            }
+            let (moved, kept) = std::mem::take(&mut parent.locks)
+                .into_iter()
+                .partition::<BTreeMap<_, _>, _>(|(k, _)| in_range(k, &region.start_key, &region.end_key));
+            parent.locks = kept;
+            if !moved.is_empty() {
+                let state = RegionLocks { term: FIRST_TERM, version, locks: moved };
+                self.0.regions.insert(region.id, Arc::new(Mutex::new(state)));
+            }
+        }
+    }
+
+    /// A region's locks hold no longer.
+    fn forget(&self, region_id: u64) {
+        if let Some((_, locks)) = self.0.regions.remove(&region_id) {
+            let mut state = locks.lock();
+            // Views that are still around must not add any.
+            state.term = u64::MAX;
+            self.0.release(std::mem::take(&mut state.locks));
+        }
+    }
+
     /// Forgets the locks in `[start, end)` (PD form, empty end = unbounded) of all regions.
     pub fn remove_range(&self, start: &[u8], end: &[u8]) {
         for region in &self.0.regions {
@@ -93,7 +130,31 @@ impl MemoryLocks {
     }
 }
 
+impl RegionObserver for MemoryLocks {
+    fn on_region_event(&self, event: &RegionEvent) {
+        match event {
+            RegionEvent::Split { region_id, regions, term: Some(term) } => {
+                self.split(*region_id, regions, *term);
+            }
+            RegionEvent::LostLeader { region, .. } | RegionEvent::Destroyed { region } => {
+                self.forget(region.id);
+            }
+            _ => {}
+        }
+    }
+}
+
 impl Inner {
+    /// Removes a lock wherever a split has taken it.
+    fn remove_moved(&self, encoded: &[u8]) {
+        for region in &self.regions {
+            if let Some(lock) = region.lock().locks.remove(encoded) {
+                self.bytes.fetch_sub(cost(encoded, &lock), Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+
     fn release(&self, locks: BTreeMap<Vec<u8>, Lock>) {
         let freed = locks.iter().map(|(k, l)| cost(k, l)).sum();
         self.bytes.fetch_sub(freed, Ordering::Relaxed);
@@ -133,11 +194,13 @@ impl RegionView {
         inserted.is_some()
     }
 
-    /// Removes the lock on `encoded`, if there is one.
+    /// Removes the lock on `encoded`, if there is one; the caller holds the key's latch.
     pub fn remove(&self, encoded: &[u8]) {
-        let removed = self.with(|locks| locks.remove(encoded)).flatten();
-        if let Some(lock) = removed {
-            self.inner.bytes.fetch_sub(cost(encoded, &lock), Ordering::Relaxed);
+        match self.with(|locks| locks.remove(encoded)) {
+            Some(Some(lock)) => drop(self.inner.bytes.fetch_sub(cost(encoded, &lock), Ordering::Relaxed)),
+            Some(None) => {}
+            None if self.locks.is_some() => self.inner.remove_moved(encoded),
+            None => {}
         }
     }
 
@@ -197,6 +260,37 @@ mod tests {
         assert!(view.get(a.encoded()).is_some());
         assert!(view.get(z.encoded()).is_none());
         view.remove(a.encoded());
+        assert_eq!(table.bytes(), 0);
+    }
+
+    #[test]
+    fn locks_follow_a_split_into_the_first_term_of_the_new_region() {
+        let table = MemoryLocks::default();
+        let (a, z) = (Key::from_raw(&Bytes::from_static(b"a")), Key::from_raw(&Bytes::from_static(b"z")));
+        let lock = Lock::new(LockType::Pessimistic, Bytes::from_static(b"a"), Timestamp(1), 10);
+        let mut old = table.view(&region(1, b""), 9);
+        assert!(old.put(&a, lock.clone()) && old.put(&z, lock.clone()));
+        let left = Arc::new(metapb::Region { id: 2, ..region(2, b"m") });
+        let right = Arc::new(metapb::Region { start_key: Bytes::from_static(b"m"), ..region(2, b"") });
+        let split = |term| {
+            let regions = vec![Arc::clone(&left), Arc::clone(&right)];
+            table.on_region_event(&RegionEvent::Split { region_id: 1, regions, term });
+        };
+        split(None);
+        split(Some(8));
+        assert!(table.view(&left, FIRST_TERM).get(a.encoded()).is_none(), "not of this leadership");
+        split(Some(9));
+        assert_eq!(table.view(&left, FIRST_TERM).get(a.encoded()), Some(lock.clone()));
+        assert_eq!(table.view(&right, 9).get(z.encoded()), Some(lock.clone()));
+        assert!(!old.put(&a, lock.clone()), "a view from before the split adds nothing");
+        // The command that held the lock began before the split and ends behind it.
+        old.remove(a.encoded());
+        assert!(table.view(&left, FIRST_TERM).get(a.encoded()).is_none());
+        // Another leader may have given the key to another transaction.
+        let mut view = table.view(&left, FIRST_TERM);
+        assert!(view.put(&a, lock));
+        assert!(table.view(&left, FIRST_TERM + 1).get(a.encoded()).is_none());
+        table.on_region_event(&RegionEvent::LostLeader { region: right, term: 10 });
         assert_eq!(table.bytes(), 0);
     }
 }

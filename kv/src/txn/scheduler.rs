@@ -107,13 +107,15 @@ impl Scheduler {
     /// A scheduler over replication.
     #[must_use]
     pub fn new(raft: Arc<dyn RaftKv>, timestamps: Arc<dyn TimestampSource>) -> Self {
+        let memory_locks = MemoryLocks::default();
+        raft.observe(Arc::new(memory_locks.clone()));
         Scheduler(Arc::new(Inner {
             raft,
             timestamps,
             concurrency: ConcurrencyManager::default(),
             latches: Latches::default(),
             lock_wait: LockWait::default(),
-            memory_locks: MemoryLocks::default(),
+            memory_locks,
             max_ts_synced: DashMap::default(),
             safe_point: AtomicU64::new(0),
             resolved: ResolvedTs::default(),
