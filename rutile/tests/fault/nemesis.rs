@@ -100,8 +100,22 @@ impl Nemesis {
         self.deck.swap_remove(at)
     }
 
-    /// One fault for a while, and its end.
+    /// One fault for a while, now and then another one with it, and their end.
     pub async fn strike(&mut self, cluster: &Cluster) -> String {
+        let mut what = self.begin(cluster).await;
+        if self.kinds.len() > 2 && self.rng.random_bool(0.25) {
+            what = format!("{what} and {}", self.begin(cluster).await);
+        }
+        let ms = self.rng.random_range(300..3500);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        cluster.heal().await;
+        what = format!("{what} for {ms} ms");
+        println!("  {what}");
+        what
+    }
+
+    /// Begins a fault; answers what it is.
+    async fn begin(&mut self, cluster: &Cluster) -> String {
         let fault = self.draw();
         let of = |role| cluster.of(role).collect::<Vec<_>>();
         let (stores, pds, sqls) = (of(Role::Kv), of(Role::Pd), of(Role::Sql));
@@ -119,7 +133,6 @@ impl Nemesis {
             KillSql | PauseSql | CutSqlFromStore => sql,
             _ => store,
         };
-        let ms = self.rng.random_range(300..3500);
         let how = match fault {
             KillStore | KillPd | KillPdLeader | KillSql => {
                 cluster.processes[victim].kill();
@@ -139,12 +152,7 @@ impl Nemesis {
             }
             _ => self.harm_network(cluster, fault, victim, other),
         };
-        tokio::time::sleep(Duration::from_millis(ms)).await;
-        // Those that were killed come back one after the other.
-        cluster.heal().await;
-        let what = format!("{fault:?} ({}, {how}) for {ms} ms", cluster.processes[victim].name);
-        println!("  {what}");
-        what
+        format!("{fault:?} ({}, {how})", cluster.processes[victim].name)
     }
 
     fn harm_network(&mut self, cluster: &Cluster, fault: Fault, victim: usize, other: usize) -> &'static str {

@@ -15,7 +15,11 @@ use super::network::{CLIENTS, Network};
 use super::process::{Process, Role};
 use super::{PATIENCE, holds_within, slow_disk, sql, until};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_rutile");
+/// The program under test; `FAULT_BINARY` names another build of it.
+fn binary() -> String {
+    std::env::var("FAULT_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rutile").to_owned())
+}
+
 /// One cluster at a time: they would starve each other.
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
@@ -149,7 +153,7 @@ impl Cluster {
     fn add(&mut self, role: Role, name: String, host: u8, address: SocketAddr, args: Vec<String>) -> usize {
         let mut process = Process::new(role, name, host, address, self.dir());
         process.command = self.network.as_ref().map_or_else(Vec::new, |network| network.enter(host));
-        process.command.push(BINARY.to_owned());
+        process.command.push(binary());
         process.command.extend(args);
         if let Some(library) = &self.library {
             process.environment = vec![
@@ -251,7 +255,7 @@ impl Cluster {
     /// `rutile ctl`.
     pub fn ctl(&self, args: &[&str]) -> Output {
         let output =
-            Command::new(BINARY).args(["ctl", "--pd", &self.pd_endpoints().join(",")]).args(args).output();
+            Command::new(binary()).args(["ctl", "--pd", &self.pd_endpoints().join(",")]).args(args).output();
         output.unwrap()
     }
 
