@@ -11,7 +11,8 @@ use super::api::{Modify, WriteData};
 use crate::engine::Cf;
 
 const KIND_WRITE: u8 = 1;
-const KIND_SPLIT: u8 = 2;
+/// First byte of a [`SplitCommand`].
+pub(crate) const KIND_SPLIT: u8 = 2;
 /// First byte of a [`PrepareMergeCommand`].
 pub(crate) const KIND_PREPARE_MERGE: u8 = 3;
 /// First byte of a [`CommitMergeCommand`].

@@ -139,6 +139,8 @@ pub(crate) enum StoreMsg {
 pub(crate) enum ExecResult {
     /// The region was cut; in key order, the original region is the last.
     Split { regions: Vec<Arc<metapb::Region>>, callback: Option<AdminCallback> },
+    /// A split had no effect.
+    SplitRefused,
     /// The members changed; `None` if the entry had no effect.
     Members {
         index: u64,

@@ -38,11 +38,10 @@ impl Applier {
                     }
                 }
             }
-            Ok(Command::Split { version, split }) => {
-                if let Some(callback) = self.pass_epoch(delegate, version, callback) {
-                    self.exec_split(delegate, &split, callback);
-                }
-            }
+            Ok(Command::Split { version, split }) => match self.pass_epoch(delegate, version, callback) {
+                Some(callback) => self.exec_split(delegate, &split, callback),
+                None => delegate.results.push(ExecResult::SplitRefused),
+            },
             Ok(Command::PrepareMerge { version, prepare }) => {
                 match self.pass_epoch(delegate, version, callback) {
                     Some(callback) => self.exec_prepare_merge(delegate, entry.index, prepare, callback),
@@ -121,6 +120,7 @@ impl Applier {
             if let Some(callback) = callback {
                 callback.fail(region_error::other("the split keys are no cuts of the region"));
             }
+            delegate.results.push(ExecResult::SplitRefused);
             return;
         };
         for region in &regions {

@@ -132,6 +132,7 @@ impl Peer {
     /// A snapshot says how the region went on.
     pub(super) fn forget_merge(&mut self) {
         (self.merge, self.prepares, self.merging_source) = (None, 0, None);
+        self.splits = 0;
     }
 
     /// Whether a raft message may be answered: a source confirms no reads.
@@ -281,8 +282,12 @@ impl Peer {
                 tracing::info!(region_id, source, ?error, "the merge was not committed");
             }
         });
+        let last = self.raft.raft.raft_log.last_index();
         self.propose(ctx, self.raft.raft.term, data, Callback::Admin(callback));
-        self.merging_source = Some((source, self.raft.raft.term));
+        // A proposal that is dropped, as during a transfer of the leadership, is made again.
+        if self.raft.raft.raft_log.last_index() > last {
+            self.merging_source = Some((source, self.raft.raft.term));
+        }
     }
 
     /// As the source: the target on this store waits until this peer has applied its prepare.

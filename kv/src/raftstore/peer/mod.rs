@@ -95,6 +95,8 @@ pub(crate) struct Peer {
     checksums: consistency::Checksums,
     /// Waits to be merged into another region.
     merge: Option<merge::Merge>,
+    /// Committed splits whose outcome has not come back from the apply thread.
+    splits: usize,
     /// Committed prepares of a merge whose outcome has not come back from the apply thread.
     prepares: usize,
     /// The region whose merge into this one is proposed, and in which term.
@@ -179,6 +181,7 @@ impl Peer {
             sleep: sleep::Sleep::default(),
             checksums: consistency::Checksums::default(),
             merge: None,
+            splits: 0,
             prepares: 0,
             merging_source: None,
         })

@@ -125,6 +125,7 @@ impl Peer {
     pub(super) fn extend_lease(&mut self, ctx: &StoreContext, at: Duration) {
         if !self.is_leader
             || self.is_merging()
+            || self.splits > 0
             || self.is_only_voter()
             || self.raft.raft.lead_transferee.is_some()
         {
@@ -152,6 +153,9 @@ impl Peer {
 
     /// Calls the reads whose index is applied, and asks to be woken for the next one.
     pub(super) fn finish_reads(&mut self) {
+        if self.splits > 0 {
+            return;
+        }
         loop {
             self.reads.finish(self.handle.applied_index());
             match self.reads.confirmed.iter().map(|(index, _)| *index).min() {

@@ -35,6 +35,7 @@ impl Peer {
         }
         let mut ready = self.raft.ready();
         self.note_prepares(ctx, ready.committed_entries());
+        self.note_splits(ready.committed_entries());
         // A leader replicates in parallel with its own write (raft thesis, 10.2.1).
         self.send(ctx, ready.take_messages());
         if ready.ss().is_some() || ready.hs().is_some_and(|hs| hs.term != self.handle.published().term) {
@@ -65,6 +66,7 @@ impl Peer {
         let mut committed = ready.take_committed_entries();
         let mut light = self.raft.advance_append(ready);
         self.note_prepares(ctx, light.committed_entries());
+        self.note_splits(light.committed_entries());
         self.send(ctx, light.take_messages());
         committed.extend(light.take_committed_entries());
         if let Some(task) = pending.snapshot {

@@ -61,6 +61,7 @@ impl Peer {
             && self.voteless_ticks == 0
             && self.checksums.is_empty()
             && self.prepares == 0
+            && self.splits == 0
             && !self.raft.store().has_snapshots();
         quiet.then(|| Resting {
             handle: Arc::clone(&self.handle),

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use raft::eraftpb::Entry;
 use rutile_proto::metapb;
 
 use super::Peer;
+use crate::raftstore::command;
 use crate::raftstore::context::StoreContext;
 
 impl Peer {
@@ -16,6 +18,7 @@ impl Peer {
             region.id,
             self.region.id
         );
+        self.end_split();
         if self.is_applying() {
             return;
         }
@@ -25,6 +28,17 @@ impl Peer {
         let size = self.handle.approximate_size.load(std::sync::atomic::Ordering::Relaxed);
         self.handle.approximate_size.store(size / 2, std::sync::atomic::Ordering::Relaxed);
         ctx.heartbeat(self.region.id);
+    }
+
+    /// This thread has heard what became of a split.
+    pub(crate) fn end_split(&mut self) {
+        self.splits = self.splits.saturating_sub(1);
+    }
+
+    /// Counts splits that are committed: from now on another store may lead a piece and write to it, while this peer still has the whole
+    /// range. Nothing that is read here counts as confirmed until the smaller range is published.
+    pub(super) fn note_splits(&mut self, entries: &[Entry]) {
+        self.splits += entries.iter().filter(|e| e.data.first() == Some(&command::KIND_SPLIT)).count();
     }
 
     /// Its term.

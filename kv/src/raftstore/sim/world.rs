@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::future::Future;
 use std::hash::Hasher;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -150,6 +151,31 @@ fn describe(message: &rutile_proto::raft_serverpb::RaftMessage) -> String {
         message.is_tombstone,
         message.extra_msg.as_ref().map(|e| e.r#type())
     )
+}
+
+/// What a crash leaves of an engine's files.
+fn copy_files(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    // Table files before and after the manifest that names them: background threads go on.
+    for tables in [true, false, true] {
+        for entry in std::fs::read_dir(from)? {
+            let path = entry?.path();
+            let is_table = path.extension().is_some_and(|e| e == "sst");
+            let Some(name) = path.file_name().filter(|name| *name != "LOCK" && is_table == tables) else {
+                continue;
+            };
+            match if tables {
+                std::fs::hard_link(&path, to.join(name))
+            } else {
+                std::fs::copy(&path, to.join(name)).map(drop)
+            } {
+                // There already, or gone since.
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {}
+                copied => copied?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A register's key.
@@ -306,7 +332,9 @@ impl World {
         self.note("crash", &[id]);
         self.crashes += 1;
         self.switch_off(&live.fs);
-        live.engine.forget_memtables_on_close();
+        let files = self.nodes[i].dir.path().join("db");
+        let image = files.with_extension("image");
+        copy_files(&files, &image).expect("files can be copied");
         let weak = live.engine.downgrade();
         let gone: Vec<Pending> = {
             let (gone, kept) = self.pending.drain(..).partition(|p| p.node == i);
@@ -321,6 +349,10 @@ impl World {
         self.net.forget_snapshots_of(id);
         drop(live);
         assert!(weak.upgrade().is_none(), "somebody holds the engine of store {id}");
+        // An engine that is closed writes what only memory held.
+        std::fs::remove_dir_all(&files)
+            .and_then(|()| std::fs::rename(&image, &files))
+            .expect("files can be moved");
         self.nodes[i].restart_at = self.now + away;
         for j in 0..self.nodes.len() {
             if self.rng.random_bool(0.8)
@@ -594,6 +626,9 @@ impl World {
         let replica = self.rng.random_bool(0.2);
         let task = self.task(node, register, write, replica);
         let start = self.next_stamp();
+        let region = self.store(node).and_then(|s| s.region_of_key(&key_of(register)));
+        let (id, region_id) = (self.nodes[node].id, region.map_or(0, |r| r.id));
+        self.note("ask", &[id, region_id, register as u64, write.unwrap_or(0), start, u64::from(replica)]);
         let pending = Pending { register, write, node, start, deadline: self.now + PATIENCE, task };
         self.pending.push(pending);
     }

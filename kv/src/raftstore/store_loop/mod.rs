@@ -319,6 +319,11 @@ impl StoreLoop {
         for result in results {
             match result {
                 ExecResult::Split { regions, callback } => self.on_split(region_id, regions, callback),
+                ExecResult::SplitRefused => {
+                    if let Some(peer) = self.peers.get(region_id) {
+                        peer.end_split();
+                    }
+                }
                 ExecResult::Members { index, changed, callback } => {
                     self.on_members(region_id, index, changed, callback);
                 }
