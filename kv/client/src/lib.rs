@@ -3,7 +3,7 @@
 //! Floors, each importing only lower ones:
 //! 1. [`transport`] traits, [`grpc`] (most requests share a stream per store), [`error`];
 //! 2. [`pd_client`], [`tso`] batching;
-//! 3. [`region_cache`], [`sender`] region-error retries, [`backoff`];
+//! 3. [`region_cache`], [`read_from`], [`sender`] region-error retries, [`backoff`];
 //! 4. [`txn`] transactions, snapshots and lock resolution, [`raw`];
 //! 5. [`client`], which ties them together.
 //!
@@ -25,6 +25,7 @@ pub mod error;
 pub mod grpc;
 pub mod pd_client;
 pub mod raw;
+pub mod read_from;
 pub mod region_cache;
 pub mod sender;
 pub mod transport;
@@ -34,6 +35,7 @@ pub mod txn;
 pub use client::Client;
 pub use error::{Error, Result, TransportError};
 pub use raw::{RawClient, RawOptions};
+pub use read_from::ReadFrom;
 pub use rutile_proto::ids::Timestamp;
 pub use transport::{PdRequest, PdResponse, StoreRequest, StoreResponse, Transport};
 pub use txn::{

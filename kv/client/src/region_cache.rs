@@ -71,6 +71,12 @@ impl Region {
         self.epoch
     }
 
+    /// All its peers.
+    #[must_use]
+    pub fn peers(&self) -> &[metapb::Peer] {
+        &self.meta.peers
+    }
+
     /// The peer believed to lead.
     #[must_use]
     pub fn leader(&self) -> &metapb::Peer {

@@ -9,6 +9,7 @@ use rutile_proto::{errorpb, metapb};
 use crate::backoff::{Backoff, BackoffKind};
 use crate::error::{Error, Result, TransportError};
 use crate::pd_client::PdClient;
+use crate::read_from::{Avoided, ReadFrom};
 use crate::region_cache::{Region, RegionCache};
 use crate::transport::{StoreRpc, Transport};
 use crate::tso::TsoBatcher;
@@ -19,6 +20,7 @@ pub struct Cluster {
     pd: PdClient,
     tso: TsoBatcher,
     regions: RegionCache,
+    avoided: Avoided,
 }
 
 /// What became of a request to a region.
@@ -95,6 +97,7 @@ impl Cluster {
         Cluster {
             tso: TsoBatcher::new(transport.clone()),
             regions: RegionCache::new(pd.clone()),
+            avoided: Avoided::default(),
             pd,
             transport,
         }
@@ -209,6 +212,65 @@ impl Cluster {
             Err(error) => {
                 self.on_transport_error(region, store, error, backoff).await?;
                 Ok(Sent::Relocate)
+            }
+        }
+    }
+
+    /// One read of a region: from another peer than the leader if that is wished and the peer can serve it, else as [`Cluster::send`].
+    pub async fn read<R: StoreRpc>(
+        &self,
+        region: &Arc<Region>,
+        request: R,
+        from: ReadFrom,
+        adjust: impl Fn(&mut Context),
+        backoff: &mut Backoff,
+    ) -> Result<Sent<R::Response>> {
+        let chosen = from.choose(region, &self.avoided);
+        if let Some(peer) = chosen
+            && let Some(store) = StoreId::new(peer.store_id)
+        {
+            let mut context = Context { peer: Some(*peer), ..region.context() };
+            adjust(&mut context);
+            from.mark(&mut context);
+            let mut request = request.clone();
+            request.set_context(context);
+            match self.transport.store(store, request.into_request()).await {
+                Ok(response) => {
+                    let mut response = R::from_response(response)
+                        .ok_or_else(|| Error::Protocol(format!("store {store} answered another request")))?;
+                    match R::take_region_error(&mut response) {
+                        None => return Ok(Sent::Answer(response)),
+                        Some(error) if error.epoch_not_match.is_some() => {
+                            self.on_region_error(region, error, backoff).await?;
+                            return Ok(Sent::Relocate);
+                        }
+                        // Not there, or not yet.
+                        Some(_) => {}
+                    }
+                }
+                Err(_) => {
+                    self.transport.forget_store(store);
+                    self.avoided.add(store);
+                }
+            }
+        }
+        self.send(region, request, adjust, backoff).await
+    }
+
+    /// A read of one key, repeated until its region answers or the budget is used up.
+    pub async fn read_key<R: StoreRpc>(
+        &self,
+        pd_key: &[u8],
+        request: &R,
+        from: ReadFrom,
+        adjust: impl Fn(&mut Context),
+        backoff: &mut Backoff,
+    ) -> Result<R::Response> {
+        loop {
+            let region = self.locate(pd_key, backoff).await?;
+            let sent = self.read(&region, request.clone(), from, &adjust, backoff).await?;
+            if let Sent::Answer(answer) = sent {
+                return Ok(answer);
             }
         }
     }

@@ -69,6 +69,8 @@ pub(crate) struct Committer {
     autocommit: bool,
     /// Whether prewriting took more than one request, so that a failed one may leave locks of others.
     spread: AtomicBool,
+    /// Whether prewriting alone may have committed the transaction: one phase or async commit was asked for.
+    deciding: AtomicBool,
 }
 
 /// What prewriting came to.
@@ -100,6 +102,7 @@ impl Committer {
             async_commit: items.len() <= ASYNC_COMMIT_KEYS_MAX && key_bytes <= ASYNC_COMMIT_KEY_BYTES_MAX,
             autocommit: txn.options().autocommit,
             spread: AtomicBool::new(false),
+            deciding: AtomicBool::new(false),
             items,
         }
     }
@@ -215,9 +218,12 @@ impl Committer {
         backoff: &mut Backoff,
     ) -> Result<Prewritten> {
         let mut request = self.prewrite_request(items, one_pc, floor);
+        if one_pc || request.use_async_commit {
+            self.deciding.store(true, Ordering::Relaxed);
+        }
         let mut is_retry = false;
         loop {
-            let retry = is_retry;
+            let retry = is_retry || backoff.maybe_executed();
             let adjust = |context: &mut rutile_proto::kvrpcpb::Context| context.is_retry_request = retry;
             let answer = match self.core.cluster.send(region, request.clone(), adjust, backoff).await? {
                 Sent::Answer(answer) => answer,
@@ -312,7 +318,7 @@ impl Committer {
 
     /// Cleans up, unless the transaction may be committed.
     async fn on_prewrite_failure(&self, error: Error, backoff: &Backoff) -> Error {
-        if backoff.maybe_executed() && !is_definite(&error) {
+        if backoff.maybe_executed() && self.deciding.load(Ordering::Relaxed) && !is_definite(&error) {
             return Error::ResultUndetermined(error.to_string());
         }
         // One refused request has written nothing: only locks taken before it are there.
@@ -496,7 +502,6 @@ fn is_definite(error: &Error) -> bool {
             | Error::AlreadyExists { .. }
             | Error::Aborted { .. }
             | Error::EntryTooLarge { .. }
-            | Error::KeyIsLocked { .. }
     )
 }
 

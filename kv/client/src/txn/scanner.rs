@@ -137,7 +137,8 @@ impl Scanner {
                 cluster.locate(&codec::encoded_bytes(&self.range.start), &mut backoff).await?
             };
             let request = self.request(wanted);
-            let sent = cluster.send(&region, request, |c| self.snapshot.adjust(c), &mut backoff).await?;
+            let (from, snapshot) = (self.snapshot.from(), &self.snapshot);
+            let sent = cluster.read(&region, request, from, |c| snapshot.adjust(c), &mut backoff).await?;
             let Sent::Answer(answer) = sent else { continue };
             if let Some(error) = answer.error {
                 self.snapshot.on_locks(vec![lock_of(error, self.snapshot.ts())?], &mut backoff).await?;

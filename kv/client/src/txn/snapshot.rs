@@ -12,6 +12,7 @@ use rutile_proto::kvrpcpb::{BatchGetRequest, Context, GetRequest, KeyError, Lock
 
 use crate::backoff::{Backoff, BackoffKind};
 use crate::error::{Error, Result};
+use crate::read_from::ReadFrom;
 use crate::region_cache::Region;
 use crate::sender::Sent;
 use crate::txn::open::OpenGuard;
@@ -29,6 +30,7 @@ const BATCH_GET_KEYS_MAX: usize = 4096;
 pub struct Snapshot {
     core: Arc<TxnCore>,
     ts: Timestamp,
+    from: ReadFrom,
     /// Live locks whose owners will commit later than `ts`.
     ignored: Arc<Mutex<Vec<u64>>>,
     /// Keeps the versions of `ts` as long as any clone lives, where no transaction does.
@@ -37,7 +39,18 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn new(core: Arc<TxnCore>, ts: Timestamp) -> Self {
-        Snapshot { core, ts, ignored: Arc::default(), _open: None }
+        Snapshot { core, ts, from: ReadFrom::Leader, ignored: Arc::default(), _open: None }
+    }
+
+    /// The same, read from these peers.
+    #[must_use]
+    pub fn read_from(self, from: ReadFrom) -> Self {
+        Snapshot { from, ..self }
+    }
+
+    /// Which peers are read.
+    pub(crate) fn from(&self) -> ReadFrom {
+        self.from
     }
 
     /// A snapshot that stands for itself: garbage collection leaves its versions alone.
@@ -60,6 +73,9 @@ impl Snapshot {
     /// lock is in the way); `None` tells to call [`Snapshot::get`].
     #[must_use]
     pub fn try_get(&self, key: &[u8]) -> Option<Option<Bytes>> {
+        if self.from != ReadFrom::Leader {
+            return None;
+        }
         let region = self.core.cluster.regions().cached(&txn_pd_key(key))?;
         let request = GetRequest {
             context: Some(region.context()),
@@ -82,7 +98,9 @@ impl Snapshot {
         let request =
             GetRequest { key: Bytes::copy_from_slice(key), version: self.ts.0, ..Default::default() };
         loop {
-            let answer = self.core.cluster.call(&pd_key, &request, |c| self.adjust(c), &mut backoff).await?;
+            let cluster = &self.core.cluster;
+            let answer =
+                cluster.read_key(&pd_key, &request, self.from, |c| self.adjust(c), &mut backoff).await?;
             match answer.error {
                 None => return Ok((!answer.not_found).then_some(answer.value)),
                 Some(error) => self.on_locks(vec![lock_of(*error, self.ts)?], &mut backoff).await?,
@@ -137,7 +155,8 @@ impl Snapshot {
         backoff: &mut Backoff,
     ) -> Result<Vec<Bytes>> {
         let request = BatchGetRequest { keys: keys.to_vec(), version: self.ts.0, ..Default::default() };
-        let answer = match self.core.cluster.send(region, request, |c| self.adjust(c), backoff).await? {
+        let cluster = &self.core.cluster;
+        let answer = match cluster.read(region, request, self.from, |c| self.adjust(c), backoff).await? {
             Sent::Answer(answer) => answer,
             Sent::Relocate => return Ok(keys.to_vec()),
         };

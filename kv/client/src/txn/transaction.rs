@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
+use crate::read_from::ReadFrom;
 use crate::txn::committer::Committer;
 use crate::txn::membuffer::MemBuffer;
 use crate::txn::open::OpenGuard;
@@ -39,6 +40,8 @@ pub struct TxnOptions {
     /// The transaction is one statement: its commit need not be ordered after commits that ended while it ran, which
     /// saves a timestamp.
     pub autocommit: bool,
+    /// Which peers serve its reads; never those of locked keys.
+    pub read_from: ReadFrom,
 }
 
 /// How long to wait for another transaction's lock.
@@ -185,7 +188,8 @@ impl Transaction {
     /// others [`Transaction::start_ts`].
     #[must_use]
     pub fn view(&self, ts: Timestamp) -> ReadView {
-        ReadView::new(Snapshot::new(self.inner.core.clone(), ts), self.clone())
+        let snapshot = Snapshot::new(self.inner.core.clone(), ts);
+        ReadView::new(snapshot.read_from(self.inner.options.read_from), self.clone())
     }
 
     /// The value of `key` at the start timestamp, own writes first.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rutile_proto::ids::Timestamp;
 
 use crate::error::Result;
+use crate::read_from::ReadFrom;
 use crate::txn::{KeyRange, ScanOptions, Scanner, Snapshot, Transaction};
 
 /// Reads of one statement. Cheap to clone. Made from a [`Snapshot`] (no transaction) or by [`Transaction::view`].
@@ -30,6 +31,12 @@ impl ReadView {
     #[must_use]
     pub fn ts(&self) -> Timestamp {
         self.snapshot.ts()
+    }
+
+    /// The same, read from these peers.
+    #[must_use]
+    pub fn read_from(self, from: ReadFrom) -> Self {
+        ReadView { snapshot: self.snapshot.read_from(from), ..self }
     }
 
     /// As [`Snapshot::try_get`], own writes first.
