@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
-use rutile_client::{Client, ReadView, Timestamp, Transaction, TxnMode, TxnOptions};
+use rutile_client::{Client, ReadFrom, ReadView, Timestamp, Transaction, TxnMode, TxnOptions};
 use rutile_expr::EvalContext;
 use rutile_expr::context::Warning;
 use rutile_expr::types::{Datum, FieldType};
@@ -187,6 +187,8 @@ pub struct StatementTxn {
     /// Whether the transaction outlives the statement.
     explicit: bool,
     read_only: bool,
+    /// How old the data may be that a lone SELECT reads, in seconds.
+    staleness_s: u64,
     view: OnceCell<ReadView>,
     current_view: OnceCell<ReadView>,
 }
@@ -201,6 +203,7 @@ impl StatementTxn {
             isolation: Isolation::RepeatableRead,
             explicit: false,
             read_only,
+            staleness_s: 0,
             view: OnceCell::new(),
             current_view: OnceCell::new(),
         }
@@ -221,9 +224,18 @@ impl StatementTxn {
             isolation,
             explicit: true,
             read_only,
+            staleness_s: 0,
             view: OnceCell::new(),
             current_view: OnceCell::new(),
         }
+    }
+
+    /// The same for a lone statement, with reads of these peers, and of data that may be so old.
+    #[must_use]
+    pub fn read_from(mut self, from: ReadFrom, staleness_s: u64) -> StatementTxn {
+        self.options.read_from = from;
+        self.staleness_s = staleness_s;
+        self
     }
 
     /// Whether the transaction outlives the statement (BEGIN, or autocommit off).
@@ -257,7 +269,13 @@ impl StatementTxn {
     pub async fn read_view(&self) -> Result<ReadView> {
         let view = self.view.get_or_try_init(|| async {
             if !self.explicit && self.txn.get().is_none() {
-                return Ok::<_, Error>(self.client.snapshot(self.client.timestamp().await?).into());
+                let now = self.client.timestamp().await?;
+                if self.staleness_s > 0 {
+                    let past = now.physical_ms().saturating_sub(self.staleness_s * 1000);
+                    let past = self.client.snapshot(Timestamp::compose(past, 0));
+                    return Ok(past.read_from(ReadFrom::Stale).into());
+                }
+                return Ok::<_, Error>(self.client.snapshot(now).read_from(self.options.read_from).into());
             }
             let txn = self.begun().await?;
             let ts = match self.isolation {
@@ -272,7 +290,8 @@ impl StatementTxn {
     /// What a read of one single key may use instead of [`StatementTxn::read_view`] when the statement is nothing but
     /// that read: the newest committed version, without asking for a timestamp. `None` inside a transaction.
     pub fn newest_view(&self) -> Option<ReadView> {
-        (!self.explicit && self.txn.get().is_none()).then(|| self.client.snapshot(Timestamp::MAX).into())
+        let lone = !self.explicit && self.txn.get().is_none() && self.staleness_s == 0;
+        lone.then(|| self.client.snapshot(Timestamp::MAX).read_from(self.options.read_from).into())
     }
 
     /// What UPDATE, DELETE and SELECT … FOR UPDATE read: the newest committed data in a pessimistic transaction (a
@@ -284,7 +303,7 @@ impl StatementTxn {
                 true => txn.refresh_for_update_ts().await?,
                 false => txn.start_ts().await?,
             };
-            Ok::<_, Error>(txn.view(ts))
+            Ok::<_, Error>(txn.view(ts).read_from(ReadFrom::Leader))
         });
         Ok(view.await?.clone())
     }

@@ -224,8 +224,9 @@ errors! {
     /// The table changed between the plan and the commit; running the statement again will work.
     SchemaChanged => 8028u16, "HY000", "Information schema is changed during the execution of the statement. Try again";
     MemoryQuotaExceeded { connection: u64 } => 8175u16, "HY000", "Your query has been cancelled due to exceeding the allowed memory limit for a single SQL query. Please try narrowing your query scope or increase the memory quota limit and try again.[conn={connection}]";
-    /// Commit's answer was lost: it may or may not have happened, so the client must look before it repeats.
-    ResultUndetermined => 8501u16, "HY000", "Execution result undetermined";
+    /// Commit's answer was lost: it may or may not have happened, so the client must look before it repeats. The connection is closed:
+    /// nobody takes this for a failed statement in a transaction that goes on.
+    ResultUndetermined => 1105u16, "HY000", "result undetermined: the transaction may or may not have been committed";
     PdUnavailable { reason: String } => 9001u16, "HY000", "Placement driver is unavailable: {reason}";
     RegionUnavailable { reason: String } => 9005u16, "HY000", "Region is unavailable: {reason}";
     /// An optimistic transaction lost against another one; the client may repeat it.

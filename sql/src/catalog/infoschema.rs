@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rutile_client::{Client, KeyRange, Timestamp, TxnMode, TxnOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +57,8 @@ pub struct Catalog {
     usage: Arc<Usage>,
     membership: Membership,
     next_job: AtomicU64,
+    /// When `current` got its version.
+    installed: Mutex<Instant>,
     /// One change at a time within this server; others are kept apart by write conflicts.
     changing: tokio::sync::Mutex<()>,
     stop: CancellationToken,
@@ -69,6 +71,7 @@ impl Catalog {
             membership: Membership::new(client.clone()),
             client,
             current: RwLock::new(Arc::new(InfoSchema::default())),
+            installed: Mutex::new(Instant::now()),
             usage: Arc::default(),
             next_job: AtomicU64::new(1),
             changing: tokio::sync::Mutex::new(()),
@@ -114,6 +117,27 @@ impl Catalog {
         Ok(self.snapshot().version() > known)
     }
 
+    /// The schema as it was at `ts`, of the tables that are still there: of the others nothing is kept.
+    pub async fn past(&self, ts: Timestamp) -> Result<Arc<InfoSchema>> {
+        let snapshot = self.client.snapshot(ts);
+        let current = self.snapshot();
+        if meta::newest_version(&snapshot).await? == current.version() {
+            return Ok(current);
+        }
+        let loaded = meta::load(&snapshot).await?;
+        let stored = loaded.databases.into_iter().map(|(info, tables)| {
+            let tables = tables.into_iter().filter(|table| current.table_by_id(table.id).is_some());
+            (info, tables.map(Arc::new).collect())
+        });
+        let databases = system_tables::databases().chain(stored);
+        Ok(Arc::new(InfoSchema::new(super::usage::private_version(), databases)))
+    }
+
+    /// For how long this server has known the present version of the schema.
+    pub fn unchanged_for(&self) -> Duration {
+        self.installed.lock().elapsed()
+    }
+
     async fn reload(&self) -> Result<()> {
         let snapshot = self.client.snapshot(self.client.timestamp().await?);
         let loaded = meta::load(&snapshot).await?;
@@ -130,6 +154,9 @@ impl Catalog {
         let mut current = self.current.write();
         if schema.version() < current.version() {
             return;
+        }
+        if schema.version() > current.version() {
+            *self.installed.lock() = Instant::now();
         }
         let old = std::mem::replace(&mut *current, Arc::new(schema));
         self.usage.retire(&old);

@@ -15,6 +15,11 @@ use super::model::{Change, IndexInfo, InfoSchema, SchemaState, TableId, TableInf
 /// Versions of snapshots that a transaction made for itself: negative, so that no plan made under one serves elsewhere.
 static PRIVATE_VERSION: AtomicI64 = AtomicI64::new(-1);
 
+/// A version that no other snapshot has.
+pub fn private_version() -> i64 {
+    PRIVATE_VERSION.fetch_sub(1, Ordering::Relaxed)
+}
+
 /// The statements and transactions of one server.
 #[derive(Default)]
 pub struct Usage {
@@ -136,7 +141,7 @@ impl TransactionSchema {
             }
         }
         // Even an unchanged view is one of its own: plans of this transaction must not serve others.
-        let version = PRIVATE_VERSION.fetch_sub(1, Ordering::Relaxed);
+        let version = private_version();
         Arc::new(current.with_changes(version, &changes))
     }
 }

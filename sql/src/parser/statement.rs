@@ -127,6 +127,10 @@ impl Parser<'_> {
                     Some(word) => word == "ONLY",
                     None => return Err(self.error()),
                 });
+                if begin.read_only == Some(true) && self.eat_kw("AS") {
+                    self.expect_kws(&["OF", "TIMESTAMP"])?;
+                    begin.as_of = Some(self.expr()?);
+                }
             } else {
                 self.expect_kws(&["WITH", "CONSISTENT", "SNAPSHOT"])?;
                 begin.consistent_snapshot = true;

@@ -122,7 +122,12 @@ impl Session {
             Some(open) => open.statement(client),
             None => {
                 let mode = if tries > TRIES_OPTIMISTIC { TxnMode::Pessimistic } else { TxnMode::Optimistic };
-                StatementTxn::autocommit(client.clone(), mode, lone_read_only)
+                let txn = StatementTxn::autocommit(client.clone(), mode, lone_read_only);
+                let settings = self.settings();
+                // Data of before the schema's last change are not what it says.
+                let known_s = self.instance.catalog.unchanged_for().as_secs();
+                let fits = known_s > settings.read_staleness_s;
+                txn.read_from(settings.read_from, if fits { settings.read_staleness_s } else { 0 })
             }
         }
     }
@@ -220,6 +225,7 @@ impl Session {
                 return Err(Error::SchemaOutOfDate);
             }
             if let Err(error) = Box::pin(txn.commit()).await {
+                self.released |= matches!(error, rutile_client::Error::ResultUndetermined(_));
                 let client = &self.instance.client;
                 return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval, Some(txn)).await);
             }

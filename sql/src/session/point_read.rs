@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rutile_client::{ReadView, Timestamp};
+use rutile_client::{ReadFrom, ReadView, Timestamp};
 use rutile_expr::types::Datum;
 
 use super::instance::Counters;
@@ -31,7 +31,12 @@ impl Session {
     /// Answers a prepared point read at once. `None`, with nothing done yet, when the statement has to go the usual way.
     pub fn try_point_read(&mut self, id: u32, params: &[Datum]) -> Option<PointAnswer> {
         let settings = self.settings();
-        if settings.max_execution_ms != 0 || self.next_transaction != (None, None) || self.limit.is_some() {
+        if settings.read_from != ReadFrom::Leader
+            || settings.read_staleness_s != 0
+            || settings.max_execution_ms != 0
+            || self.next_transaction != (None, None)
+            || self.limit.is_some()
+        {
             return None;
         }
         let view = match &self.open {

@@ -72,7 +72,7 @@ impl Session {
     /// Statements that are no plan: transactions, settings, accounts, schema changes.
     async fn control(&mut self, statement: &Statement, ctx: &Arc<StatementContext>) -> Result<QueryResult> {
         match statement {
-            Statement::Begin(begin) => self.begin(begin).await?,
+            Statement::Begin(begin) => self.begin(begin, ctx).await?,
             Statement::Commit(end) => self.end_transaction(*end, true).await?,
             Statement::Rollback(end) => self.end_transaction(*end, false).await?,
             Statement::Savepoint(name) => {
@@ -162,12 +162,20 @@ impl Session {
 
     // Transactions.
 
-    async fn begin(&mut self, begin: &Begin) -> Result<()> {
+    async fn begin(&mut self, begin: &Begin, ctx: &StatementContext) -> Result<()> {
+        if let Some(expr) = &begin.as_of {
+            self.next_transaction = (None, None);
+            let ts = self.past_timestamp(expr, ctx).await?;
+            let schema = self.instance.catalog.past(ts).await?;
+            self.open = Some(OpenTransaction::as_of(ts, schema));
+            return Ok(());
+        }
         let settings = self.settings();
         let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
         let isolation = isolation.unwrap_or(settings.isolation);
         let read_only = begin.read_only.or(read_only).unwrap_or(settings.read_only);
-        let mut open = OpenTransaction::new(settings.optimistic, isolation, read_only, true);
+        let open = OpenTransaction::new(settings.optimistic, isolation, read_only, true);
+        let mut open = open.read_from(settings.read_from);
         if begin.consistent_snapshot {
             open.pin(&self.instance.catalog);
             open.take_snapshot(&self.instance.client).await?;
@@ -183,7 +191,8 @@ impl Session {
             let (isolation, read_only) = std::mem::take(&mut self.next_transaction);
             let isolation = isolation.unwrap_or(settings.isolation);
             let read_only = read_only.unwrap_or(settings.read_only);
-            self.open = Some(OpenTransaction::new(settings.optimistic, isolation, read_only, false));
+            let open = OpenTransaction::new(settings.optimistic, isolation, read_only, false);
+            self.open = Some(open.read_from(settings.read_from));
         }
     }
 
@@ -215,6 +224,7 @@ impl Session {
             Some(open) => match open.commit_all().await {
                 Ok(()) => Ok(()),
                 Err(error) => {
+                    self.released |= matches!(error, rutile_client::Error::ResultUndetermined(_));
                     let (schema, client) = (self.instance.catalog.snapshot(), &self.instance.client);
                     Err(super::glue::commit_error(
                         error,

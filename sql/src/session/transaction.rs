@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rutile_client::{Client, Savepoint, Transaction, TxnMode, TxnOptions};
+use rutile_client::{Client, ReadFrom, Savepoint, Timestamp, Transaction, TxnMode, TxnOptions};
 use tokio::sync::OnceCell;
 
 use crate::catalog::Catalog;
@@ -22,6 +22,8 @@ pub struct OpenTransaction {
     begun: bool,
     /// What it sees of the schema, from its first statement on.
     schema: Option<TransactionSchema>,
+    /// It sees the schema as it was.
+    past: Option<Arc<InfoSchema>>,
     /// By name in lower case, oldest first.
     savepoints: Vec<(String, Savepoint)>,
 }
@@ -37,8 +39,24 @@ impl OpenTransaction {
             read_only,
             begun,
             schema: None,
+            past: None,
             savepoints: Vec::new(),
         }
+    }
+
+    /// The same, with reads of these peers.
+    #[must_use]
+    pub fn read_from(mut self, from: ReadFrom) -> OpenTransaction {
+        self.options.read_from = from;
+        self
+    }
+
+    /// A READ ONLY transaction that sees data and schema as they were at a timestamp, from any replica that has them.
+    pub fn as_of(ts: Timestamp, schema: Arc<InfoSchema>) -> OpenTransaction {
+        let mut open = OpenTransaction::new(true, Isolation::RepeatableRead, true, true);
+        open.options.start_ts = Some(ts);
+        open.past = Some(schema);
+        open.read_from(ReadFrom::Stale)
     }
 
     /// Its first statement begins.
@@ -48,15 +66,18 @@ impl OpenTransaction {
 
     /// What its next statement sees when this is the newest schema.
     pub fn schema(&self, current: Arc<InfoSchema>) -> Arc<InfoSchema> {
-        match &self.schema {
-            Some(schema) => schema.view(&current),
-            None => current,
+        match (&self.past, &self.schema) {
+            (Some(past), _) => Arc::clone(past),
+            (None, Some(schema)) => schema.view(&current),
+            (None, None) => current,
         }
     }
 
     /// Tables that it uses stay as they are until it ends.
     pub fn touch(&self, tables: &[Arc<TableInfo>]) {
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &self.schema
+            && self.past.is_none()
+        {
             schema.touch(tables);
         }
     }
@@ -88,7 +109,13 @@ impl OpenTransaction {
 
     /// What the next chained transaction inherits.
     pub fn chained(&self) -> OpenTransaction {
-        OpenTransaction::new(self.options.mode == TxnMode::Optimistic, self.isolation, self.read_only, true)
+        let optimistic = self.options.mode == TxnMode::Optimistic;
+        let next = OpenTransaction::new(optimistic, self.isolation, self.read_only, true);
+        match self.options.read_from {
+            // The next one is of now.
+            ReadFrom::Stale => next,
+            from => next.read_from(from),
+        }
     }
 
     /// What the next statement runs in.

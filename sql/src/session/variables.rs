@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use rutile_client::ReadFrom;
 use rutile_expr::SqlMode;
 use rutile_expr::types::{Charset, Collation, Datum, FieldType, TimeZone};
 
@@ -262,6 +263,10 @@ pub struct Derived {
     pub read_only: bool,
     /// `rutile_txn_mode` is optimistic.
     pub optimistic: bool,
+    /// `rutile_replica_read`
+    pub read_from: ReadFrom,
+    /// `rutile_read_staleness`; 0 is none.
+    pub read_staleness_s: u64,
     /// `character_set_client`
     pub client_charset: Charset,
     /// `collation_connection`
@@ -371,6 +376,12 @@ fn derive(get: &dyn Fn(&'static str) -> Value) -> Derived {
         },
         read_only: get("transaction_read_only").is_on(),
         optimistic: get("rutile_txn_mode").as_str() == "optimistic",
+        read_from: match get("rutile_replica_read").as_str() {
+            "follower" => ReadFrom::Follower,
+            "leader-and-follower" => ReadFrom::Any,
+            _ => ReadFrom::Leader,
+        },
+        read_staleness_s: number("rutile_read_staleness"),
         client_charset: charset("character_set_client"),
         connection_collation: Collation::from_name(get("collation_connection").as_str())
             .unwrap_or(Collation::DEFAULT),

@@ -2,11 +2,13 @@
 
 use super::{Expr, Ident, ObjectName, Statement, VarScope};
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Begin {
     /// `READ ONLY` (true) or `READ WRITE` (false)
     pub read_only: Option<bool>,
     pub consistent_snapshot: bool,
+    /// `READ ONLY AS OF TIMESTAMP expr`
+    pub as_of: Option<Expr>,
 }
 
 /// `COMMIT | ROLLBACK [WORK] [AND [NO] CHAIN] [[NO] RELEASE]`
