@@ -303,7 +303,8 @@ pub enum NewOperator {
     Split {
         /// The region's id.
         region: u64,
-        /// Keys as clients give them in transactions: text, or hexadecimal after 0x. The store chooses when left out.
+        /// Keys as clients give them in transactions: text, hexadecimal after 0x, or table: and a table (its id, or database.table).
+        /// The store chooses when left out.
         keys: Vec<String>,
     },
     /// Makes a region part of its neighbour.

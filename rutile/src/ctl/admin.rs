@@ -5,7 +5,7 @@ use std::time::Duration;
 use rutile_proto::codec;
 use serde_json::{Value, json};
 
-use super::{Pd, keys, show};
+use super::{Pd, keys, show, table_id};
 use crate::cli::{ConfigCommand, NewOperator, OperatorCommand, SchedulerCommand, StoreCommand};
 use crate::error::{Error, Result};
 
@@ -112,12 +112,18 @@ impl Pd {
                 json!({ "name": "transfer-peer", "region_id": region, "from_store_id": from, "to_store_id": to })
             }
             NewOperator::Split { region, keys } => {
-                let hex = |key: &String| -> Result<String> {
-                    let key = codec::encoded_bytes(&keys::parse(key)?);
-                    Ok(key.iter().map(|byte| format!("{byte:02X}")).collect())
-                };
-                let keys = keys.iter().map(hex).collect::<Result<Vec<_>>>()?;
-                json!({ "name": "split-region", "region_id": region, "keys": keys })
+                let mut hex = Vec::with_capacity(keys.len());
+                for key in keys {
+                    let key = match key.strip_prefix("table:") {
+                        Some(table) => {
+                            keys::table_range(table_id(std::slice::from_ref(&self.address), table).await?).0
+                        }
+                        None => keys::parse(key)?,
+                    };
+                    let key = codec::encoded_bytes(&key);
+                    hex.push(key.iter().map(|byte| format!("{byte:02X}")).collect::<String>());
+                }
+                json!({ "name": "split-region", "region_id": region, "keys": hex })
             }
             NewOperator::Merge { region, target } => {
                 json!({ "name": "merge-region", "source_region_id": region, "target_region_id": target })

@@ -36,9 +36,9 @@ pub async fn http(address: &str, method: &str, path: &str, body: Option<&Value>)
     Err(Error::Ctl(format!("the placement driver answered: {reason}")))
 }
 
-/// Above lines of [`store`].
+/// Above lines of [`store`]. Flow in bytes per second, followers' reads included.
 pub const STORE_HEADING: &str =
-    "ID\tADDRESS\tSTATE\tLEADERS\tREGIONS\tUSED\tAVAILABLE\tCAPACITY\tVERSION\tLABELS";
+    "ID\tADDRESS\tSTATE\tLEADERS\tREGIONS\tUSED\tAVAILABLE\tCAPACITY\tVERSION\tLABELS\tWRITTEN/S\tREAD/S";
 
 /// A store, as the HTTP API tells of it.
 pub fn store(value: &Value) -> String {
@@ -61,6 +61,8 @@ pub fn store(value: &Value) -> String {
         text(&status["capacity"]),
         text(&store["version"]),
         labels.join(","),
+        text(&status["written_bytes_per_s"]),
+        text(&status["read_bytes_per_s"]),
     ]
     .join("\t")
 }

@@ -2,6 +2,8 @@
 
 mod faults;
 mod gc;
+mod reads;
 mod support;
+mod timestamps;
 mod transactions;
 mod vanished;
