@@ -83,6 +83,14 @@ struct Prewritten {
     fell_back: bool,
 }
 
+impl Prewritten {
+    fn add(&mut self, part: &Prewritten) {
+        self.one_pc_commit_ts = self.one_pc_commit_ts.max(part.one_pc_commit_ts);
+        self.min_commit_ts = self.min_commit_ts.max(part.min_commit_ts);
+        self.fell_back |= part.fell_back;
+    }
+}
+
 impl Committer {
     pub fn new(txn: &Transaction, start_ts: Timestamp, state: &State) -> Self {
         let locks_first = txn.mode() == TxnMode::Pessimistic;
@@ -137,46 +145,72 @@ impl Committer {
     }
 
     /// Prewrites items (by index). `whole`: they are the entire transaction, so that one phase may do.
+    ///
+    /// Goes round by round, not by recursion: a store that is away for long is asked hundreds of times.
     async fn prewrite(
         &self,
         items: Vec<usize>,
-        whole: bool,
+        mut whole: bool,
         floor: u64,
         backoff: &mut Backoff,
     ) -> Result<Prewritten> {
-        let batches = self.batches(items, backoff).await?;
-        let one_pc = whole && batches.len() == 1;
-        if let [(region, items)] = &batches[..] {
-            return self.prewrite_batch(region, items, one_pc, floor, backoff).await;
+        let mut all = Prewritten::default();
+        let mut pending = items;
+        loop {
+            let batches = self.batches(std::mem::take(&mut pending), backoff).await?;
+            whole &= batches.len() == 1;
+            if let [(region, items)] = &batches[..] {
+                match self.prewrite_batch(region, items, whole, floor, backoff).await? {
+                    Some(one) => all.add(&one),
+                    None => pending.clone_from(items),
+                }
+            } else {
+                pending = self.prewrite_batches(&batches, floor, &mut all, backoff).await?;
+            }
+            if pending.is_empty() {
+                return Ok(all);
+            }
         }
+    }
+
+    /// Several batches at once; answers the items whose regions moved.
+    async fn prewrite_batches(
+        &self,
+        batches: &[(Arc<Region>, Vec<usize>)],
+        floor: u64,
+        all: &mut Prewritten,
+        backoff: &mut Backoff,
+    ) -> Result<Vec<usize>> {
         self.spread.store(true, Ordering::Relaxed);
         let calls = batches.iter().map(|(region, items)| {
             let mut backoff = backoff.clone();
             async move {
                 let result = self.prewrite_batch(region, items, false, floor, &mut backoff).await;
-                (result, backoff.maybe_executed())
+                (result, items, backoff)
             }
         });
-        let mut all = Prewritten::default();
+        let mut left = Vec::new();
         let mut failure: Option<Error> = None;
-        for (result, maybe_executed) in futures::future::join_all(calls).await {
+        let mut maybe_executed = backoff.maybe_executed();
+        for (result, items, spent) in futures::future::join_all(calls).await {
+            maybe_executed |= spent.maybe_executed();
             match result {
-                Ok(one) => {
-                    all.min_commit_ts = all.min_commit_ts.max(one.min_commit_ts);
-                    all.fell_back |= one.fell_back;
+                Ok(Some(one)) => all.add(&one),
+                Ok(None) => {
+                    left.extend_from_slice(items);
+                    *backoff = spent;
                 }
-                Err(error) => {
-                    if maybe_executed {
-                        backoff.set_maybe_executed();
-                    }
-                    // A definite refusal tells more than a lost answer.
-                    if failure.as_ref().is_none_or(|known| !is_definite(known)) {
-                        failure = Some(error);
-                    }
+                // A definite refusal tells more than a lost answer.
+                Err(error) if failure.as_ref().is_none_or(|known| !is_definite(known)) => {
+                    failure = Some(error);
                 }
+                Err(_) => {}
             }
         }
-        failure.map_or(Ok(all), Err)
+        if maybe_executed {
+            backoff.set_maybe_executed();
+        }
+        failure.map_or(Ok(left), Err)
     }
 
     /// Regions of items, in requests of bounded size; the primary's first.
@@ -209,6 +243,7 @@ impl Committer {
         Ok(batches)
     }
 
+    /// One request's worth. `None`: the items may belong to several regions by now.
     async fn prewrite_batch(
         &self,
         region: &Arc<Region>,
@@ -216,7 +251,7 @@ impl Committer {
         one_pc: bool,
         floor: u64,
         backoff: &mut Backoff,
-    ) -> Result<Prewritten> {
+    ) -> Result<Option<Prewritten>> {
         let mut request = self.prewrite_request(items, one_pc, floor);
         if one_pc || request.use_async_commit {
             self.deciding.store(true, Ordering::Relaxed);
@@ -227,13 +262,10 @@ impl Committer {
             let adjust = |context: &mut rutile_proto::kvrpcpb::Context| context.is_retry_request = retry;
             let answer = match self.core.cluster.send(region, request.clone(), adjust, backoff).await? {
                 Sent::Answer(answer) => answer,
-                // The items may belong to several regions by now.
-                Sent::Relocate => {
-                    return Box::pin(self.prewrite(items.to_vec(), one_pc, floor, backoff)).await;
-                }
+                Sent::Relocate => return Ok(None),
             };
             if answer.errors.is_empty() {
-                return Ok(self.prewritten(&answer, one_pc));
+                return Ok(Some(self.prewritten(&answer, one_pc)));
             }
             self.on_prewrite_errors(answer.errors, backoff).await?;
             request.lock_ttl = self.lock_ttl_ms;
