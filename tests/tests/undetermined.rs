@@ -134,6 +134,11 @@ async fn an_answer_that_never_comes_is_not_taken_for_a_failure() -> Result<()> {
         let (result, mut conn) = task.await?;
         let error = result.err().with_context(|| format!("{what} was answered with success"))?;
         let mysql_async::Error::Server(said) = &error else { anyhow::bail!("{what}: {error}") };
+        // What was still reading when the answers ceased has not sent anything, and says so.
+        let unsent = what != "COMMIT" && said.code == 9005;
+        if unsent {
+            continue;
+        }
         ensure!(said.code == 1105 && said.message.contains("result undetermined"), "{what}: {error}");
         // The connection is closed.
         let next = conn.query_drop("SELECT 1").await;
