@@ -145,7 +145,9 @@ async fn batches_are_answered_as_they_finish() {
                 ..Default::default()
             };
             let soon = BatchCommandsEmptyRequest { test_id: 1, delay_time: 0 };
-            send(vec![(6, Ask::PessimisticRollback(Box::new(unlock))), (7, Ask::Empty(Box::new(soon)))]).await.unwrap();
+            send(vec![(6, Ask::PessimisticRollback(Box::new(unlock))), (7, Ask::Empty(Box::new(soon)))])
+                .await
+                .unwrap();
             sent = 7;
         }
     }
