@@ -49,7 +49,7 @@ pub struct ScheduleConfig {
     pub store_disconnected_s: u64,
     /// The replicas of a store that was silent for so long are replaced.
     pub max_store_down_time_s: u64,
-    /// A store with less free space is not given peers, in per cent.
+    /// A store with less free space is not given peers, in per cent; 8 GiB free are always enough.
     pub low_space_percent: u32,
     /// Stores count as even when they differ by less, in per cent of the average.
     pub tolerance_percent: u32,

@@ -10,6 +10,9 @@ use super::proposal::{Goal, Proposal};
 use crate::cluster::region_tree::{RegionInfo, RegionTree};
 use crate::cluster::stores::{StoreInfo, Stores};
 
+/// With so much free space a store is given peers, however small a share of the disk it is.
+const LOW_SPACE_BYTES_MAX: u64 = 8 << 30;
+
 /// What can be asked of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -233,8 +236,9 @@ fn store_view(
     pending: StoreInfluence,
 ) -> StoreView {
     let stats = store.stats.unwrap_or_default();
-    let low_space =
-        stats.capacity > 0 && stats.available < stats.capacity / 100 * u64::from(config.low_space_percent);
+    let low_space = stats.capacity > 0
+        && stats.available
+            < (stats.capacity / 100 * u64::from(config.low_space_percent)).min(LOW_SPACE_BYTES_MAX);
     let snapshots = stats.sending_snap_count.max(stats.receiving_snap_count).max(stats.applying_snap_count);
     StoreView {
         id: store.meta.id,
