@@ -178,11 +178,14 @@ impl Peer {
             Some(region) => {
                 tracing::info!(region_id = region.id, store_id = ctx.store_id, "is not merged after all");
                 self.region = region;
+                if let Some(merge) = &mut self.merge {
+                    merge.state = None;
+                }
             }
             None => self.prepares = self.prepares.saturating_sub(1),
         }
-        // Another prepare may be committed already.
-        if self.prepares > 0 {
+        // Another prepare is applied, or committed already.
+        if self.prepares > 0 || self.merge.as_ref().is_some_and(|m| m.state.is_some()) {
             return;
         }
         self.merge = None;

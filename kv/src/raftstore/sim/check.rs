@@ -19,6 +19,7 @@ impl World {
         let mut known: BTreeMap<(u64, u64, u64), (u64, Vec<u8>)> = BTreeMap::new();
         for i in self.running() {
             let Some(live) = &self.nodes[i].live else { continue };
+            self.be_another();
             for region_id in live.log.regions().expect("the log can be read") {
                 let last = live.log.last_index(region_id).expect("the log can be read").unwrap_or(0);
                 let truncated = live.log.truncated(region_id).expect("the log can be read");

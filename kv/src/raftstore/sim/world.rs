@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use raft::eraftpb::Entry;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -106,6 +107,43 @@ impl RegionObserver for Watch {
     }
 }
 
+/// A raft log that is no store's. The log's library keeps the block a thread read last, by the place in the files; here one thread is
+/// all stores, whose files have the same names, and their next lives.
+struct Blocks {
+    log: RaftLog,
+    _dir: tempfile::TempDir,
+}
+
+impl Blocks {
+    /// The place of the block that is read is one where no store's log has a block.
+    const APART_BYTES: usize = 1 << 20;
+
+    fn new(config: &crate::config::RaftLogConfig) -> Self {
+        let dir = temporary_dir();
+        let log = RaftLog::open(dir.path(), config).expect("a log opens");
+        for (index, size) in [(1, Self::APART_BYTES), (2, 1)] {
+            let mut batch = log.batch();
+            let mut noise = StdRng::seed_from_u64(0);
+            let data: Vec<u8> = (0..size).map(|_| noise.random()).collect();
+            let entry = Entry { index, term: 1, data: data.into(), ..Default::default() };
+            batch.append(1, &[entry]).expect("an entry is appended");
+            log.write(&mut batch, false).expect("a log can be written");
+        }
+        Self { log, _dir: dir }
+    }
+
+    /// As if the thread had read nothing of any store.
+    fn forget(&self) {
+        self.log.entry(1, 2).expect("the log can be read");
+    }
+}
+
+fn temporary_dir() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.expect("a temporary directory")
+}
+
 /// Everything.
 pub(super) struct World {
     pub(super) rng: StdRng,
@@ -116,6 +154,7 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) net: Net,
     outbox: Outbox,
+    blocks: Blocks,
     pub(super) pd: SimPd,
     config: Config,
     leaders: Leaders,
@@ -212,6 +251,7 @@ impl World {
             nodes: Vec::new(),
             net: Net::default(),
             outbox: Outbox::default(),
+            blocks: Blocks::new(&config.raft_log),
             pd: SimPd::default(),
             config,
             leaders: Leaders::default(),
@@ -241,9 +281,7 @@ impl World {
     }
 
     fn add_node(&mut self, id: u64, first: Option<&metapb::Region>) {
-        let memory = std::path::Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let dir = dir.expect("a temporary directory");
+        let dir = temporary_dir();
         if let Some(region) = first {
             let engine = Engine::open(&dir.path().join("db"), &self.config.engine).expect("an engine");
             bootstrap::write_first_region(&engine, region).expect("a first region");
@@ -278,6 +316,7 @@ impl World {
     pub(super) fn start(&mut self, i: usize) {
         let node = &self.nodes[i];
         let (dir, id) = (node.dir.path().to_owned(), node.id);
+        self.be_another();
         let fs = LossyFs::default();
         let log = RaftLog::open_on(&dir.join("raft"), &self.config.raft_log, fs.clone());
         let log = log.unwrap_or_else(|e| panic!("the logs of store {id} do not open: {e}"));
@@ -426,6 +465,7 @@ impl World {
 
     /// The parts of a store in some order, each with some of its messages.
     fn pump_store(&mut self, i: usize) {
+        self.be_another();
         let Some(live) = &self.nodes[i].live else { return };
         let (loops, appliers) = (live.machines.loops.len(), live.machines.appliers.len());
         let mut parts: Vec<usize> = (0..=loops + appliers).collect();
@@ -685,6 +725,11 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// The thread acts as another store now.
+    pub(super) fn be_another(&self) {
+        self.blocks.forget();
     }
 
     /// Whether somebody waits for something.
