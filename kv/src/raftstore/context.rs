@@ -6,18 +6,20 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use parking_lot::RwLock;
+use prost::Message as _;
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::RaftMessage;
+use rutile_proto::raft_serverpb::{RaftMessage, RegionLocalState};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::api::{RegionEvent, RegionObserver};
 use super::apply::ApplyMsg;
 use super::clock::Clock;
+use super::keys;
 use super::messages::{PdEvent, RegionTask, StoreMsg};
 use super::registry::Registry;
 use super::snapshot::{self, SnapshotSource};
 use crate::config::RaftConfig;
-use crate::engine::{Engine, RaftLog, WeakEngine};
+use crate::engine::{Cf, Engine, RaftLog, WeakEngine};
 
 /// Takes raft messages to other stores. May drop them; must not wait.
 pub trait Transport: Send + Sync {
@@ -132,6 +134,17 @@ impl StoreContext {
 
     pub(crate) fn applier_of(&self, region_id: u64) -> &Sender<ApplyMsg> {
         &self.appliers[(region_id % self.appliers.len() as u64) as usize]
+    }
+
+    /// What the engine says of a region; `None` when it knows nothing of it, or has failed.
+    pub(crate) fn state_of(&self, region_id: u64) -> Option<RegionLocalState> {
+        match self.engine.get(Cf::Raft, &keys::region_state(region_id)) {
+            Ok(state) => state.map(|state| RegionLocalState::decode(state).unwrap_or_default()),
+            Err(error) => {
+                self.engine.fail(error);
+                None
+            }
+        }
     }
 
     pub(crate) fn heartbeat(&self, region_id: u64) {

@@ -119,7 +119,7 @@ fn finish_removal(ctx: &StoreContext, region: metapb::Region) -> Result<()> {
     let region_id = region.id;
     tracing::info!(region_id, store_id = ctx.store_id, "goes on removing a peer");
     let old = Some(region.clone());
-    clear(&ctx.engine, &ClearTask { region_id, tombstone: region, keep_data: false, old })?;
+    clear(&ctx.engine, &ClearTask { region_id, tombstone: region, target: None, keep_data: false, old })?;
     remove_log(ctx, region_id)
 }
 

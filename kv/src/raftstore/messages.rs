@@ -114,8 +114,12 @@ pub(crate) enum StoreMsg {
         region_id: u64,
         tombstone: metapb::Region,
     },
-    /// The region was merged into another that comes here by a snapshot.
+    /// Other stores have merged the region, and nobody here waits for it.
     EndMerged {
+        region_id: u64,
+    },
+    /// The source of a merge that the target must apply is gone from this store: only a snapshot helps.
+    SourceGone {
         region_id: u64,
     },
     /// Let all peers of a region compare their data.
@@ -196,6 +200,8 @@ pub(crate) struct ClearTask {
     pub(crate) keep_data: bool,
     /// Its region in the epoch in which the peer was no longer a member.
     pub(crate) tombstone: metapb::Region,
+    /// The region was merged into this one.
+    pub(crate) target: Option<metapb::Region>,
     /// What the peer was before; filled in by the apply thread.
     pub(crate) old: Option<metapb::Region>,
 }

@@ -7,7 +7,7 @@
 use crossbeam_channel::{Receiver, Sender};
 use prost::Message as _;
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::{PeerState, RaftApplyState, RegionLocalState};
+use rutile_proto::raft_serverpb::{MergeState, PeerState, RaftApplyState, RegionLocalState};
 
 use super::keys;
 use super::messages::{ClearTask, HashTask, RegionTask, SnapshotTask, StoreMsg};
@@ -138,7 +138,7 @@ pub(super) fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
     let state = RegionLocalState {
         state: PeerState::Tombstone.into(),
         region: Some(task.tombstone.clone()),
-        ..Default::default()
+        merge_state: task.target.clone().map(|target| MergeState { target: Some(target), ..Default::default() }),
     };
     batch.put(Cf::Raft, &keys::region_state(task.region_id), &state.encode_to_vec());
     batch.delete(Cf::Raft, &keys::apply_state(task.region_id));

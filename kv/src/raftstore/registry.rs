@@ -54,12 +54,28 @@ pub(crate) struct RegionHandle {
     pub(crate) flow: Flows,
     /// The peer's clock stands still: whoever wants something must wake it.
     pub(crate) asleep: AtomicBool,
-    /// The region that this one was merged into while the store was away; 0 for none.
-    pub(crate) merged_into: AtomicU64,
+    /// Other stores have merged the region.
+    pub(crate) merged: Mutex<Option<Box<Merged>>>,
     /// Followers that lag or do not answer, as the leader sees them.
     pub(crate) followers: Mutex<Followers>,
     /// Who hears of changes of locks.
     pub(crate) lock_watch: RwLock<Option<Arc<dyn LockWatch>>>,
+}
+
+/// How a region ended on other stores while this one was away.
+#[derive(Clone, Debug)]
+pub(crate) struct Merged {
+    /// What has its range, as it was right after the merge.
+    pub(crate) target: metapb::Region,
+    /// Of the region's tombstone.
+    pub(crate) epoch: metapb::RegionEpoch,
+}
+
+impl Merged {
+    /// The target's version right after the merge.
+    pub(crate) fn version(&self) -> u64 {
+        self.target.region_epoch.unwrap_or_default().version
+    }
 }
 
 /// Followers that need attention, as the leader sees them.
@@ -100,7 +116,7 @@ impl RegionHandle {
             approximate_size: AtomicU64::new(0),
             flow: Flows::default(),
             asleep: AtomicBool::new(false),
-            merged_into: AtomicU64::new(0),
+            merged: Mutex::default(),
             followers: Mutex::default(),
             lock_watch: RwLock::default(),
         }
@@ -188,10 +204,14 @@ impl Registry {
         self.regions.remove(&handle.region_id);
     }
 
-    /// Whether a range touches that of a region of this store, or one that is being replaced or removed; `except` does not count.
+    /// Whether a range touches that of a region of this store, or one that is being replaced or removed. `except` does not count, nor
+    /// what was merged into it.
     pub(crate) fn overlaps(&self, start: &[u8], end: &[u8], except: u64) -> bool {
         let ranges = self.ranges.read();
-        self.overlaps_locked(&ranges, &self.reserved.lock(), (start, end), except)
+        let counts = |handle: &RegionHandle| {
+            handle.region_id != except && handle.merged.lock().as_ref().is_none_or(|m| m.target.id != except)
+        };
+        self.overlaps_locked(&ranges, &self.reserved.lock(), (start, end), except, counts)
     }
 
     fn overlaps_locked(
@@ -200,6 +220,7 @@ impl Registry {
         reserved: &[(u64, Bytes, Bytes)],
         (start, end): (&[u8], &[u8]),
         except: u64,
+        counts: impl Fn(&RegionHandle) -> bool,
     ) -> bool {
         let (from, to) = (key::data_key(start), key::data_end_key(end));
         if reserved.iter().any(|(id, s, e)| *id != except && s[..] < to[..] && from[..] < e[..]) {
@@ -211,7 +232,7 @@ impl Registry {
             if key::data_key(&handle.published().region.start_key) >= to {
                 return false;
             }
-            if *id != except {
+            if counts(&handle) {
                 return true;
             }
         }
@@ -222,22 +243,32 @@ impl Registry {
     pub(crate) fn reserve(&self, region_id: u64, start: &[u8], end: &[u8]) -> bool {
         let ranges = self.ranges.write();
         let mut reserved = self.reserved.lock();
-        if self.overlaps_locked(&ranges, &reserved, (start, end), region_id) {
+        let others = |handle: &RegionHandle| handle.region_id != region_id;
+        if self.overlaps_locked(&ranges, &reserved, (start, end), region_id, others) {
             return false;
         }
         reserved.push((region_id, key::data_key(start).into(), key::data_end_key(end).into()));
         true
     }
 
-    /// Regions in a range that were merged into `target`.
-    pub(crate) fn merged_in(&self, start: &[u8], end: &[u8], target: u64) -> Vec<u64> {
+    /// Regions in a range that other stores have merged.
+    pub(crate) fn merged_in(&self, start: &[u8], end: &[u8]) -> Vec<(u64, Merged)> {
         let overlaps = |h: &RegionHandle| {
             let region = Arc::clone(&h.published().region);
             let (from, to) = data_range(&region);
             from[..] < key::data_end_key(end)[..] && key::data_key(start)[..] < to[..]
         };
-        let merged = |h: &Arc<RegionHandle>| h.merged_into.load(Ordering::Acquire) == target && overlaps(h);
-        self.all().into_iter().filter(merged).map(|h| h.region_id).collect()
+        let merged = |h: Arc<RegionHandle>| {
+            let merged = h.merged.lock().as_deref().cloned()?;
+            overlaps(&h).then_some((h.region_id, merged))
+        };
+        self.all().into_iter().filter_map(merged).collect()
+    }
+
+    /// The reserved ranges.
+    #[cfg(test)]
+    pub(crate) fn reserved(&self) -> Vec<(u64, Bytes, Bytes)> {
+        self.reserved.lock().clone()
     }
 
     /// Lets other regions have a region's reserved ranges.

@@ -118,8 +118,13 @@ impl Applier {
         let target_id = delegate.region.id;
         let delegate = self.write_effects(delegate)?;
         let source_id = commit.source.as_ref().map_or(0, |s| s.id);
-        match self.source_commit(source_id) {
-            Ok(Some(index)) if index == commit.commit => Some((delegate, true)),
+        match self.source(source_id) {
+            Ok(Source::Prepared(index)) if index == commit.commit => Some((delegate, true)),
+            Ok(Source::Gone) => {
+                let store = &self.stores[(target_id % self.stores.len() as u64) as usize];
+                let _ = store.send(StoreMsg::SourceGone { region_id: target_id });
+                Some((delegate, false))
+            }
             Ok(_) => {
                 let store = &self.stores[(source_id % self.stores.len() as u64) as usize];
                 let _ = store.send(StoreMsg::CatchUp { region_id: source_id, target_id, commit });
@@ -133,9 +138,10 @@ impl Applier {
         }
     }
 
-    /// Where the source's prepare is in its log, once it is applied here.
-    fn source_commit(&self, source_id: u64) -> Result<Option<u64>, Error> {
-        let Some(state) = self.engine.get(Cf::Raft, &keys::region_state(source_id))? else { return Ok(None) };
+    fn source(&self, source_id: u64) -> Result<Source, Error> {
+        let Some(state) = self.engine.get(Cf::Raft, &keys::region_state(source_id))? else {
+            return Ok(Source::Behind);
+        };
         let corrupt = || Error::Corruption(format!("the state of region {source_id} cannot be decoded"));
         let state = RegionLocalState::decode(state).map_err(|_| corrupt())?;
         match (state.state(), state.merge_state) {
@@ -144,12 +150,10 @@ impl Applier {
                     self.engine.get(Cf::Raft, &keys::apply_state(source_id))?.ok_or_else(corrupt)?;
                 let applied = RaftApplyState::decode(applied).map_err(|_| corrupt())?;
                 assert!(applied.applied_index >= merge.commit, "region {source_id} merges too early");
-                Ok(Some(merge.commit))
+                Ok(Source::Prepared(merge.commit))
             }
-            (PeerState::Tombstone, _) => Err(Error::Corruption(format!(
-                "region {source_id} is gone from this store before it was merged"
-            ))),
-            _ => Ok(None),
+            (PeerState::Tombstone, _) => Ok(Source::Gone),
+            _ => Ok(Source::Behind),
         }
     }
 
@@ -167,6 +171,16 @@ impl Applier {
             self.apply(task);
         }
     }
+}
+
+/// How far the source of a merge is here.
+enum Source {
+    /// It has not applied its prepare.
+    Behind,
+    /// Its prepare has this index in its log.
+    Prepared(u64),
+    /// This store has heard that others have merged it.
+    Gone,
 }
 
 /// Whether the target is still what the source wanted to be merged into.

@@ -5,21 +5,19 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
 use raft::GetEntriesContext;
 use raft::eraftpb::{Entry, MessageType};
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::{MergeState, PeerState, RegionLocalState};
+use rutile_proto::raft_serverpb::{MergeState, PeerState};
 
 use super::Peer;
-use crate::engine::Cf;
 use crate::raftstore::apply::members::is_joint;
 use crate::raftstore::apply::merge::merge_regions;
 use crate::raftstore::apply::{ApplyMsg, Callback};
 use crate::raftstore::command::{self, CommitMergeCommand, PrepareMergeCommand};
 use crate::raftstore::context::StoreContext;
 use crate::raftstore::messages::{AdminCallback, StoreMsg};
-use crate::raftstore::{keys, region_error};
+use crate::raftstore::region_error;
 
 /// A source's log may be so much longer than what all its peers have.
 const LAG_MAX: u64 = 1024;
@@ -132,6 +130,7 @@ impl Peer {
     /// A snapshot says how the region went on.
     pub(super) fn forget_merge(&mut self) {
         (self.merge, self.prepares, self.merging_source) = (None, 0, None);
+        self.needs_snapshot = false;
         self.splits = 0;
     }
 
@@ -245,16 +244,13 @@ impl Peer {
 
     /// Whether a region has itself been merged into another: its log has ended on this store, without the merge that it was wanted for.
     fn is_merged(&self, ctx: &StoreContext, region_id: u64) -> bool {
-        let state = ctx.engine.get(Cf::Raft, &keys::region_state(region_id)).ok().flatten();
-        let state = state.and_then(|s| RegionLocalState::decode(s).ok());
+        let state = ctx.state_of(region_id);
         state.is_some_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some())
     }
 
     /// The source's state changes in the same batch as the target's.
     fn still_merging(&self, ctx: &StoreContext) -> bool {
-        let state = ctx.engine.get(Cf::Raft, &keys::region_state(self.region.id));
-        let state = state.ok().flatten().and_then(|s| RegionLocalState::decode(s).ok());
-        state.is_some_and(|s| s.state() == PeerState::Merging)
+        ctx.state_of(self.region.id).is_some_and(|s| s.state() == PeerState::Merging)
     }
 
     fn log_between(&self, low: u64, last: u64) -> Option<Vec<bytes::Bytes>> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raft::eraftpb::{Message, MessageType};
 use raft::{INVALID_ID, SnapshotStatus};
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::RaftMessage;
+use rutile_proto::raft_serverpb::{ExtraMessageType, RaftMessage};
 
 use super::Peer;
 use crate::raftstore::context::StoreContext;
@@ -180,9 +180,12 @@ impl Peer {
         }
     }
 
-    /// Asks the placement driver, after long, whether this is still a member.
+    /// Asks the placement driver and those who were members, after long, whether this still is one.
     pub(super) fn look_for_leader(&mut self, ctx: &StoreContext) {
-        if self.raft.raft.leader_id != INVALID_ID || !self.is_initialized() {
+        // A learner never campaigns, so it keeps the leader that it had.
+        let raft = &self.raft.raft;
+        let silent = raft.election_elapsed > ctx.config.election_ticks * DOWN_ELECTIONS as usize;
+        if (raft.leader_id != INVALID_ID && !silent) || !self.is_initialized() {
             self.leaderless_since = None;
             return;
         }
@@ -191,6 +194,10 @@ impl Peer {
         if now.saturating_sub(since) >= ctx.config.leaderless_max.0 {
             self.leaderless_since = None;
             let _ = ctx.pd.send(PdEvent::IsMember { region_id: self.region.id, peer: self.peer });
+            // It does not know regions that were merged; stores that had them do.
+            for to in self.region.peers.iter().filter(|p| p.id != self.peer.id) {
+                self.send_extra(ctx, *to, ExtraMessageType::MsgCheckStalePeer);
+            }
         }
     }
 }

@@ -101,6 +101,8 @@ pub(crate) struct Peer {
     prepares: usize,
     /// The region whose merge into this one is proposed, and in which term.
     merging_source: Option<(u64, u64)>,
+    /// Its log cannot be applied here.
+    needs_snapshot: bool,
 }
 
 impl Peer {
@@ -183,6 +185,7 @@ impl Peer {
             merge: None,
             splits: 0,
             prepares: 0,
+            needs_snapshot: false,
             merging_source: None,
         })
     }
@@ -236,6 +239,7 @@ impl Peer {
         self.raft.tick();
         self.reads.retry(&mut self.raft);
         self.offer_merge(ctx);
+        self.ask_for_snapshot(ctx);
         if self.is_leader {
             self.look_at_followers(ctx);
             self.consider_sleep(ctx);

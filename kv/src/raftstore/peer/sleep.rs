@@ -131,7 +131,7 @@ impl Peer {
         quiet && (!self.is_leader || raft.prs().iter().all(|(_, p)| p.matched == last))
     }
 
-    fn send_extra(&self, ctx: &StoreContext, to: metapb::Peer, kind: ExtraMessageType) {
+    pub(super) fn send_extra(&self, ctx: &StoreContext, to: metapb::Peer, kind: ExtraMessageType) {
         // The term and the last index say for which state of affairs this holds.
         let mut raft = Message::default();
         raft.term = self.raft.raft.term;
@@ -175,6 +175,8 @@ impl Peer {
                     self.sleep.agreed.push(from.id);
                 }
             }
+            // Only who is no member any more is answered.
+            ExtraMessageType::MsgCheckStalePeer => {}
             _ => self.wake(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use raft::Ready;
 use raft::eraftpb::{Entry, Message};
-use rutile_proto::metapb;
+use rutile_proto::metapb::{self, PeerRole};
 use rutile_proto::raft_serverpb::{RaftSnapshotData, RaftTruncatedState};
 
 use super::Peer;
@@ -43,9 +43,14 @@ impl Peer {
             tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
             // What is on its way through the apply thread could take them over meanwhile.
             let settled = self.handle.applied_index() == self.handed_to_apply;
-            let merged = ctx.registry.merged_in(&region.start_key, &region.end_key, region_id);
-            for merged in merged.into_iter().filter(|_| settled) {
-                let _ = ctx.store_of(merged).send(StoreMsg::EndMerged { region_id: merged });
+            let version = region.region_epoch.unwrap_or_default().version;
+            for (merged_id, merged) in ctx.registry.merged_in(&region.start_key, &region.end_key) {
+                let is_target = merged.target.id == region_id;
+                if version >= merged.version()
+                    && if is_target { settled } else { ctx.state_of(merged.target.id).is_none() }
+                {
+                    let _ = ctx.store_of(merged_id).send(StoreMsg::EndMerged { region_id: merged_id });
+                }
             }
             files.remove();
             return;
@@ -55,6 +60,32 @@ impl Peer {
         if !taken {
             ctx.registry.unreserve(region_id);
             files.remove();
+        }
+    }
+
+    /// An entry cannot be applied here.
+    pub(crate) fn need_snapshot(&mut self) {
+        self.needs_snapshot = true;
+        self.wake();
+    }
+
+    /// From time to time, while the log cannot be applied: a follower asks its leader, a leader lets another lead.
+    pub(super) fn ask_for_snapshot(&mut self, ctx: &StoreContext) {
+        if !self.needs_snapshot || self.is_applying() {
+            return;
+        }
+        if !self.is_leader {
+            if let Err(error) = self.raft.request_snapshot() {
+                tracing::debug!(region_id = self.region.id, %error, "no snapshot could be asked for");
+            }
+            return;
+        }
+        let raft = &self.raft.raft;
+        let last = raft.raft_log.last_index();
+        let other = raft.prs().iter().find(|(id, progress)| **id != self.peer.id && progress.matched == last);
+        let to = other.and_then(|(id, _)| self.region.peers.iter().find(|p| p.id == *id)).copied();
+        if let Some(to) = to.filter(|to| to.role() == PeerRole::Voter && raft.lead_transferee.is_none()) {
+            self.transfer_leader(ctx, &to);
         }
     }
 

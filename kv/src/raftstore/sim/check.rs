@@ -1,9 +1,13 @@
 //! What must be true of a simulation in the end, and of its logs at any time.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use prost::Message as _;
 use rutile_linear::is_linearizable;
+use rutile_proto::raft_serverpb::{PeerState, RegionLocalState};
 use rutile_proto::{key, metapb};
 
 use super::world::{MS, World};
@@ -11,7 +15,7 @@ use crate::engine::{Cf, IterOptions};
 use crate::raftstore::RaftKv;
 use crate::raftstore::apply::members::is_joint;
 use crate::raftstore::messages::HashTask;
-use crate::raftstore::region_worker;
+use crate::raftstore::{keys, region_worker};
 
 impl World {
     /// Two logs that have the same term at an index have the same entry there.
@@ -91,6 +95,49 @@ impl World {
         Ok(())
     }
 
+    /// The regions of all stores, for whoever looks for a mistake.
+    fn what_stores_have(&self) -> String {
+        let mut text = String::new();
+        for i in self.running() {
+            let Some(live) = &self.nodes[i].live else { continue };
+            let registry = &live.store.ctx.registry;
+            let _ = write!(text, "\nstore {}, reserved {:?}:", self.nodes[i].id, registry.reserved());
+            for handle in registry.all() {
+                let known = handle.published();
+                let epoch = known.region.region_epoch.unwrap_or_default();
+                let peers: Vec<_> = known.region.peers.iter().map(|p| (p.store_id, p.id, p.role())).collect();
+                let _ = write!(
+                    text,
+                    "\n  region {} {:?}..{:?} version {} conf_ver {} term {} leads {} merging {} into {} applied {} asleep {} {peers:?}",
+                    known.region.id,
+                    known.region.start_key,
+                    known.region.end_key,
+                    epoch.version,
+                    epoch.conf_ver,
+                    known.term,
+                    known.is_leader,
+                    known.merging,
+                    handle.merged.lock().as_ref().map_or(0, |m| m.target.id),
+                    handle.applied_index(),
+                    handle.asleep.load(Ordering::Acquire),
+                );
+            }
+            let states = IterOptions::default();
+            let mut iter = Arc::new(live.engine.snapshot()).iter(Cf::Raft, states);
+            let mut valid = iter.seek_to_first().expect("the engine can be read");
+            while valid {
+                if keys::region_of_state(iter.key()).is_some()
+                    && let Ok(state) = RegionLocalState::decode(iter.value())
+                    && state.state() != PeerState::Normal
+                {
+                    let _ = write!(text, "\n  state {state:?}");
+                }
+                valid = iter.next().expect("the engine can be read");
+            }
+        }
+        text
+    }
+
     /// Ends all faults, waits until nothing is going on any more, and checks everything.
     pub(super) fn finish_and_check(&mut self) {
         self.heal();
@@ -101,7 +148,7 @@ impl World {
         let regions = loop {
             match self.settled() {
                 Ok(regions) => break regions,
-                Err(why) => assert!(self.now < deadline, "it does not settle: {why}"),
+                Err(why) => assert!(self.now < deadline, "it does not settle: {why}{}", self.what_stores_have()),
             }
             for _ in 0..20 {
                 self.turn();

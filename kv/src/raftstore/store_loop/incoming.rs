@@ -1,17 +1,13 @@
 //! Messages of other stores: to which peer they go, which peers they make and which they end.
 
-use std::sync::atomic::Ordering;
-
-use prost::Message as _;
 use raft::eraftpb::{Message, MessageType};
 use rutile_proto::metapb;
-use rutile_proto::raft_serverpb::{PeerState, RaftMessage, RegionLocalState};
+use rutile_proto::raft_serverpb::{PeerState, RaftMessage};
 
 use super::StoreLoop;
-use crate::engine::Cf;
 use crate::metrics;
-use crate::raftstore::keys;
 use crate::raftstore::peer::{Peer, is_initial};
+use crate::raftstore::registry::Merged;
 
 /// Votes kept for regions that a split will make here, at most.
 const PENDING_VOTES_MAX: usize = 1024;
@@ -64,12 +60,13 @@ impl StoreLoop {
             return;
         }
         let Some(peer) = self.peers.get(message.region_id) else { return };
-        if let Some(extra) = &message.extra_msg {
+        let is_gone = peer.is_gone(&from, &message.region_epoch.unwrap_or_default());
+        if let Some(extra) = message.extra_msg.as_ref().filter(|_| !is_gone) {
             peer.on_extra(&self.ctx, &from, extra.r#type(), &raft);
             self.mark(message.region_id);
             return;
         }
-        if peer.is_gone(&from, &message.region_epoch.unwrap_or_default()) {
+        if is_gone {
             peer.send_gone(&self.ctx, from);
             return;
         }
@@ -106,6 +103,7 @@ impl StoreLoop {
         }
         if self.ctx.registry.overlaps(&message.start_key, &message.end_key, region_id) {
             // A region here will be split into it, or will be removed.
+            self.make_room(message);
             if is_vote {
                 self.votes.push(message);
             }
@@ -125,14 +123,7 @@ impl StoreLoop {
 
     /// Whether what the engine knows of a region allows to make a peer of it.
     fn may_make(&mut self, message: &RaftMessage, from: &metapb::Peer, is_vote: bool) -> bool {
-        let state = match self.ctx.engine.get(Cf::Raft, &keys::region_state(message.region_id)) {
-            Ok(Some(state)) => RegionLocalState::decode(state).unwrap_or_default(),
-            Ok(None) => return true,
-            Err(error) => {
-                self.ctx.engine.fail(error);
-                return false;
-            }
-        };
+        let Some(state) = self.ctx.state_of(message.region_id) else { return true };
         if state.state() != PeerState::Tombstone {
             // A split has been applied; its peer is about to begin, and then answers.
             if is_vote {
@@ -165,33 +156,22 @@ impl StoreLoop {
         let Some(peer) = self.peers.get(message.region_id) else { return };
         let theirs = message.region_epoch.unwrap_or_default();
         let (id, own) = (peer.id(), peer.region.region_epoch.unwrap_or_default());
-        let merged_into = message.merge_target.as_ref().map_or(0, |target| target.id);
-        if merged_into != 0 && self.kind_of(merged_into).is_some_and(|kind| kind != PeerState::Tombstone) {
-            // The target here still has to take this region over: by its log, or by a snapshot that replaces both.
-            if let Some(peer) = self.peers.get(message.region_id) {
-                peer.handle.merged_into.store(merged_into, Ordering::Release);
-            }
+        if id != to.id || theirs.conf_ver <= own.conf_ver {
             return;
         }
-        if id == to.id && theirs.conf_ver > own.conf_ver {
-            self.destroy_replaced(message.region_id, theirs);
-        }
-    }
-
-    /// What the engine says of a region; `None` when it knows nothing of it.
-    fn kind_of(&self, region_id: u64) -> Option<PeerState> {
-        match self.ctx.engine.get(Cf::Raft, &keys::region_state(region_id)) {
-            Ok(state) => state.map(|state| RegionLocalState::decode(state).unwrap_or_default().state()),
-            Err(error) => {
-                self.ctx.engine.fail(error);
-                None
+        match message.merge_target.as_ref().filter(|target| target.id != 0) {
+            Some(target) => {
+                let merged = Merged { target: target.clone(), epoch: theirs };
+                self.on_merged_elsewhere(message.region_id, merged);
             }
+            None => self.destroy_replaced(message.region_id, theirs),
         }
     }
 
     fn destroy_replaced(&mut self, region_id: u64, epoch: metapb::RegionEpoch) {
         let initialized = self.peers.get(region_id).is_some_and(|peer| peer.is_initialized());
-        if initialized && self.kind_of(region_id) == Some(PeerState::Tombstone) {
+        let state = self.ctx.state_of(region_id);
+        if initialized && state.is_some_and(|state| state.state() == PeerState::Tombstone) {
             // Another region has taken its range and data over; this thread is about to hear of it.
             return;
         }

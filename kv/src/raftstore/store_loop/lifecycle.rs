@@ -112,8 +112,9 @@ impl StoreLoop {
             self.ctx.registry.remove(&peer.handle);
             self.ctx.registry.reserve(region_id, &region.start_key, &region.end_key);
         }
+        let target = peer.handle.merged.lock().take().map(|merged| merged.target);
         peer.end(&self.ctx, &region_error::undetermined("the peer was removed"));
-        let task = ClearTask { region_id, tombstone, keep_data: false, old: None };
+        let task = ClearTask { region_id, tombstone, target, keep_data: false, old: None };
         let _ = self.ctx.applier_of(region_id).send(ApplyMsg::Clear(task));
         self.ctx.tell_then(&RegionEvent::Destroyed { region }, || ());
     }

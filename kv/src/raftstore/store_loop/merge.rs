@@ -84,15 +84,8 @@ impl StoreLoop {
         self.clearing.insert(region_id);
         // What was proposed behind the prepare is not applied anywhere.
         peer.end(&self.ctx, &region_error::region_not_found(region_id));
-        let task = ClearTask { region_id, tombstone, keep_data: true, old: None };
+        let task = ClearTask { region_id, tombstone, target: None, keep_data: true, old: None };
         let _ = self.ctx.applier_of(region_id).send(ApplyMsg::Clear(task));
         self.ctx.tell_then(&RegionEvent::Destroyed { region }, || ());
-    }
-
-    /// The source of a merge that this store missed; the target comes by a snapshot, which brings its data.
-    pub(super) fn end_merged(&mut self, region_id: u64) {
-        let Some(peer) = self.peers.get(region_id) else { return };
-        let tombstone = merged_tombstone(&peer.region);
-        self.destroy(region_id, tombstone);
     }
 }

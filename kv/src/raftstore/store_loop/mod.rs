@@ -6,6 +6,7 @@
 mod incoming;
 mod lifecycle;
 mod merge;
+mod merged;
 mod peers;
 
 use std::collections::BTreeSet;
@@ -291,6 +292,7 @@ impl StoreLoop {
             }
             StoreMsg::Merged { region_id, tombstone } => self.on_merged(region_id, tombstone),
             StoreMsg::EndMerged { region_id } => self.end_merged(region_id),
+            StoreMsg::SourceGone { region_id } => self.on_source_gone(region_id),
             StoreMsg::CheckConsistency { region_id } => {
                 if let Some(peer) = self.peers.get(region_id) {
                     peer.check_consistency();
