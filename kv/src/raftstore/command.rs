@@ -103,9 +103,12 @@ pub(crate) struct CommitMergeCommand {
     /// Where the prepare is in the source's log.
     #[prost(uint64, tag = "4")]
     pub(crate) commit: u64,
-    /// The source's log up to there, from where all its peers have it (encoded raft entries).
+    /// The source's log up to there, from where all its peers have it (encoded raft entries); less where it was cut off.
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub(crate) entries: Vec<Bytes>,
+    /// All peers of the source have its log up to here.
+    #[prost(uint64, tag = "6")]
+    pub(crate) min_index: u64,
 }
 
 /// The context of a conf change entry: who is meant by the ids in it. Holds at one epoch only.

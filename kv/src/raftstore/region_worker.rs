@@ -131,6 +131,13 @@ pub(super) fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
         // The tombstone was written together with the other region's new range.
         return engine.flush();
     }
+    if let Some(state) = engine.get(Cf::Raft, &keys::region_state(task.region_id))?
+        && RegionLocalState::decode(state)
+            .is_ok_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some())
+    {
+        // Its target has taken it over meanwhile.
+        return engine.flush();
+    }
     if let Some(old) = &task.old {
         clear_data(engine, old)?;
     }

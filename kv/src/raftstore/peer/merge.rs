@@ -219,14 +219,11 @@ impl Peer {
             if !known.is_leader {
                 return;
             }
-            let (low, expected) = (state.min_index + 1, expected.clone());
-            let Some(entries) = self.log_between(low, commit) else {
-                tracing::warn!(region_id = self.region.id, "the log is too short for the merge");
-                return;
-            };
+            let (min_index, expected) = (state.min_index, expected.clone());
+            let entries = self.log_between(min_index + 1, commit);
             let (version, conf_ver) = epoch(&expected);
             let source = Some((*self.region).clone());
-            let offer = CommitMergeCommand { conf_ver, version, source, commit, entries };
+            let offer = CommitMergeCommand { conf_ver, version, source, commit, entries, min_index };
             let region_id = expected.id;
             let _ = ctx.store_of(region_id).send(StoreMsg::CommitMerge { region_id, commit: offer });
         } else if self.is_leader && epoch(&known.region) > epoch(expected) && self.still_merging(ctx) {
@@ -253,16 +250,17 @@ impl Peer {
         ctx.state_of(self.region.id).is_some_and(|s| s.state() == PeerState::Merging)
     }
 
-    fn log_between(&self, low: u64, last: u64) -> Option<Vec<bytes::Bytes>> {
+    /// The entries `[low, last]`, or as many of the last ones as are here: the log may have been cut off, or have come by a snapshot.
+    fn log_between(&self, low: u64, last: u64) -> Vec<bytes::Bytes> {
+        let low = low.max(self.raft.raft.raft_log.first_index());
         if low > last {
-            return Some(Vec::new());
+            return Vec::new();
         }
         let context = GetEntriesContext::empty(false);
-        let entries = raft::Storage::entries(self.raft.store(), low, last + 1, None, context).ok()?;
-        let whole = entries.first().is_some_and(|e| e.index == low)
-            && entries.last().is_some_and(|e| e.index == last);
+        let entries = raft::Storage::entries(self.raft.store(), low, last + 1, None, context);
+        let entries = entries.ok().filter(|entries| entries.last().is_some_and(|e| e.index == last));
         let bytes = |e: &Entry| protobuf::Message::write_to_bytes(e).ok().map(Into::into);
-        whole.then(|| entries.iter().map(bytes).collect()).flatten()
+        entries.and_then(|entries| entries.iter().map(bytes).collect()).unwrap_or_default()
     }
 
     /// As the target: proposes the merge if this peer leads.
@@ -300,26 +298,34 @@ impl Peer {
         merge.waiting = Some(target_id);
         ctx.registry.end_lease(&self.handle);
         self.wake();
-        let decode = |e: &bytes::Bytes| <Entry as protobuf::Message>::parse_from_bytes(e).ok();
-        let entries: Vec<Entry> = commit.entries.iter().filter_map(decode).collect();
-        self.append_merged(&entries, commit.commit);
+        if !self.append_merged(commit) {
+            let _ = ctx.store_of(target_id).send(StoreMsg::SourceGone { region_id: target_id });
+        }
     }
 
-    /// Appends committed entries that another peer of the region had; raft would get them no more.
-    fn append_merged(&mut self, entries: &[Entry], commit: u64) {
+    /// Appends committed entries that another peer of the region had; raft would get them no more. `false` when some are missing.
+    fn append_merged(&mut self, commit: &CommitMergeCommand) -> bool {
         let committed = self.raft.raft.raft_log.committed;
-        let missing: Vec<Entry> = entries.iter().filter(|e| e.index > committed).cloned().collect();
-        let (Some(first), Some(last)) = (missing.first(), missing.last()) else {
-            self.raft.raft.raft_log.commit_to(commit.max(committed));
-            return;
-        };
+        if committed >= commit.commit {
+            return true;
+        }
+        let decode = |e: &bytes::Bytes| <Entry as protobuf::Message>::parse_from_bytes(e).ok();
+        let missing: Vec<Entry> =
+            commit.entries.iter().filter_map(decode).filter(|e| e.index > committed).collect();
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return false };
+        let index = first.index - 1;
+        // Behind that, what is here need not be what is committed.
+        let known = committed.max(commit.min_index).min(self.raft.raft.raft_log.last_index());
+        if index > known || last.index < commit.commit {
+            return false;
+        }
         if last.term > self.raft.raft.term {
             self.raft.raft.become_follower(last.term, raft::INVALID_ID);
         }
         let log = &mut self.raft.raft.raft_log;
-        let index = first.index - 1;
-        let Ok(term) = log.term(index) else { return };
-        log.maybe_append(index, term, commit, &missing);
+        let Ok(term) = log.term(index) else { return false };
+        log.maybe_append(index, term, commit.commit, &missing);
+        true
     }
 
     /// As the target: the source's range is ours.

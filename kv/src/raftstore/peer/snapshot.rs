@@ -42,7 +42,7 @@ impl Peer {
         if busy || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
             tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
             // What is on its way through the apply thread could take them over meanwhile.
-            let settled = self.handle.applied_index() == self.handed_to_apply;
+            let settled = self.needs_snapshot || self.handle.applied_index() == self.handed_to_apply;
             let version = region.region_epoch.unwrap_or_default().version;
             for (merged_id, merged) in ctx.registry.merged_in(&region.start_key, &region.end_key) {
                 let is_target = merged.target.id == region_id;
