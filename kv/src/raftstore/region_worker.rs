@@ -145,7 +145,10 @@ pub(super) fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
     let state = RegionLocalState {
         state: PeerState::Tombstone.into(),
         region: Some(task.tombstone.clone()),
-        merge_state: task.target.clone().map(|target| MergeState { target: Some(target), ..Default::default() }),
+        merge_state: task
+            .target
+            .clone()
+            .map(|target| MergeState { target: Some(target), ..Default::default() }),
     };
     batch.put(Cf::Raft, &keys::region_state(task.region_id), &state.encode_to_vec());
     batch.delete(Cf::Raft, &keys::apply_state(task.region_id));

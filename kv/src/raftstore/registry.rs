@@ -69,6 +69,8 @@ pub(crate) struct Merged {
     pub(crate) target: metapb::Region,
     /// Of the region's tombstone.
     pub(crate) epoch: metapb::RegionEpoch,
+    /// Since when this store knows, by its clock.
+    pub(crate) since: Duration,
 }
 
 impl Merged {
@@ -209,7 +211,7 @@ impl Registry {
     pub(crate) fn overlaps(&self, start: &[u8], end: &[u8], except: u64) -> bool {
         let ranges = self.ranges.read();
         let counts = |handle: &RegionHandle| {
-            handle.region_id != except && handle.merged.lock().as_ref().is_none_or(|m| m.target.id != except)
+            handle.region_id != except && self.merged_at_last(handle).is_none_or(|m| m.target.id != except)
         };
         self.overlaps_locked(&ranges, &self.reserved.lock(), (start, end), except, counts)
     }
@@ -251,7 +253,22 @@ impl Registry {
         true
     }
 
-    /// Regions in a range that other stores have merged.
+    /// What other stores have merged a region into; where they have merged that, too, as far as is known here, its successor.
+    fn merged_at_last(&self, handle: &RegionHandle) -> Option<Merged> {
+        const STEPS_MAX: usize = 64;
+        let merged_of = |handle: &RegionHandle| handle.merged.lock().as_deref().cloned();
+        let mut last = merged_of(handle)?;
+        for _ in 0..STEPS_MAX {
+            let next = self.get(last.target.id).and_then(|target| merged_of(&target));
+            match next.filter(|next| next.version() > last.version()) {
+                Some(next) => last = next,
+                None => break,
+            }
+        }
+        Some(last)
+    }
+
+    /// Regions in a range that other stores have merged, and into what at last.
     pub(crate) fn merged_in(&self, start: &[u8], end: &[u8]) -> Vec<(u64, Merged)> {
         let overlaps = |h: &RegionHandle| {
             let region = Arc::clone(&h.published().region);
@@ -259,7 +276,7 @@ impl Registry {
             from[..] < key::data_end_key(end)[..] && key::data_key(start)[..] < to[..]
         };
         let merged = |h: Arc<RegionHandle>| {
-            let merged = h.merged.lock().as_deref().cloned()?;
+            let merged = self.merged_at_last(&h)?;
             overlaps(&h).then_some((h.region_id, merged))
         };
         self.all().into_iter().filter_map(merged).collect()

@@ -268,7 +268,8 @@ impl Peer {
         let epoch = self.region.region_epoch.unwrap_or_default();
         let fits = (epoch.conf_ver, epoch.version) == (commit.conf_ver, commit.version);
         let source = commit.source.as_ref().map_or(0, |s| s.id);
-        let under_way = self.merging_source == Some((source, self.raft.raft.term));
+        let this = (source, commit.commit, self.raft.raft.term);
+        let under_way = self.merging_source == Some(this);
         if !self.is_leader || !fits || under_way || self.is_merging() {
             return;
         }
@@ -283,7 +284,7 @@ impl Peer {
         self.propose(ctx, self.raft.raft.term, data, Callback::Admin(callback));
         // A proposal that is dropped, as during a transfer of the leadership, is made again.
         if self.raft.raft.raft_log.last_index() > last {
-            self.merging_source = Some((source, self.raft.raft.term));
+            self.merging_source = Some(this);
         }
     }
 

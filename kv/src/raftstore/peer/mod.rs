@@ -99,8 +99,8 @@ pub(crate) struct Peer {
     splits: usize,
     /// Committed prepares of a merge whose outcome has not come back from the apply thread.
     prepares: usize,
-    /// The region whose merge into this one is proposed, and in which term.
-    merging_source: Option<(u64, u64)>,
+    /// The region whose merge into this one is proposed, with the index of its prepare, and in which term.
+    merging_source: Option<(u64, u64, u64)>,
     /// Its log cannot be applied here.
     needs_snapshot: bool,
 }

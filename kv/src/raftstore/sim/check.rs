@@ -148,7 +148,9 @@ impl World {
         let regions = loop {
             match self.settled() {
                 Ok(regions) => break regions,
-                Err(why) => assert!(self.now < deadline, "it does not settle: {why}{}", self.what_stores_have()),
+                Err(why) => {
+                    assert!(self.now < deadline, "it does not settle: {why}{}", self.what_stores_have())
+                }
             }
             for _ in 0..20 {
                 self.turn();

@@ -7,7 +7,6 @@ use rutile_proto::raft_serverpb::{PeerState, RaftMessage};
 use super::StoreLoop;
 use crate::metrics;
 use crate::raftstore::peer::{Peer, is_initial};
-use crate::raftstore::registry::Merged;
 
 /// Votes kept for regions that a split will make here, at most.
 const PENDING_VOTES_MAX: usize = 1024;
@@ -161,8 +160,7 @@ impl StoreLoop {
         }
         match message.merge_target.as_ref().filter(|target| target.id != 0) {
             Some(target) => {
-                let merged = Merged { target: target.clone(), epoch: theirs };
-                self.on_merged_elsewhere(message.region_id, merged);
+                self.on_merged_elsewhere(message.region_id, target, theirs);
             }
             None => self.destroy_replaced(message.region_id, theirs),
         }

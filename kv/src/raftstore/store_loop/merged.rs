@@ -12,19 +12,31 @@ use crate::raftstore::registry::Merged;
 
 impl StoreLoop {
     /// Another store says that it has merged a region.
-    pub(super) fn on_merged_elsewhere(&mut self, region_id: u64, merged: Merged) {
-        let awaited = self.is_awaited(&merged.target);
+    pub(super) fn on_merged_elsewhere(
+        &mut self,
+        region_id: u64,
+        target: &metapb::Region,
+        epoch: metapb::RegionEpoch,
+    ) {
+        let now = self.ctx.clock.now();
         let Some(peer) = self.peers.get(region_id) else { return };
-        *peer.handle.merged.lock() = Some(Box::new(merged));
-        if !awaited {
+        let since = {
+            let mut known = peer.handle.merged.lock();
+            let since = known.as_ref().map_or(now, |known| known.since);
+            *known = Some(Box::new(Merged { target: target.clone(), epoch, since }));
+            since
+        };
+        let late = now.saturating_sub(since) >= self.ctx.config.leaderless_max.0;
+        if !self.is_awaited(target, late) {
             self.end_merged(region_id);
         }
     }
 
-    /// Whether the target of a merge (as it was right after it) may still take over its source here by its log.
-    fn is_awaited(&self, target: &metapb::Region) -> bool {
+    /// Whether the target of a merge (as it was right after it) may still take over its source here by its log; `late`: a target that
+    /// is not here would have come by now.
+    fn is_awaited(&self, target: &metapb::Region, late: bool) -> bool {
         let epoch = |r: &metapb::Region| r.region_epoch.unwrap_or_default();
-        let has_peer = || target.peers.iter().any(|p| p.store_id == self.ctx.store_id);
+        let has_peer = || !late && target.peers.iter().any(|p| p.store_id == self.ctx.store_id);
         let Some(state) = self.ctx.state_of(target.id) else {
             // A split that is not applied yet may make it.
             return has_peer();
