@@ -83,6 +83,11 @@ impl World {
     fn members_agree(&self, leader: usize, region: &metapb::Region) -> Result<(), String> {
         let handle = |i: usize| self.store(i).and_then(|s| s.ctx.registry.get(region.id));
         let applied = handle(leader).map_or(0, |h| h.applied_index());
+        // What a leader that crashed has left in the log may come about yet.
+        let logged = self.nodes[leader].live.as_ref().and_then(|live| live.log.last_index(region.id).ok()?);
+        if logged.is_some_and(|last| last > applied) {
+            return Err(format!("region {} is not at the end of its log", region.id));
+        }
         for peer in &region.peers {
             let Some(handle) = handle(self.index_of(peer.store_id)) else {
                 return Err(format!("store {} lacks region {}", peer.store_id, region.id));
@@ -183,8 +188,30 @@ impl World {
             };
             let hashes: Vec<(u64, u64)> =
                 region.peers.iter().map(|p| (p.store_id, hash(p.store_id))).collect();
-            assert!(hashes.windows(2).all(|w| w[0].1 == w[1].1), "replicas of {region:?} differ: {hashes:?}");
+            if hashes.windows(2).any(|w| w[0].1 != w[1].1) {
+                let values: Vec<_> = region.peers.iter().map(|p| self.values(p.store_id, region)).collect();
+                panic!("replicas of {region:?} differ: {hashes:?}\n{values:#?}");
+            }
         }
+    }
+
+    /// What a store has of a region's registers.
+    fn values(&self, store_id: u64, region: &metapb::Region) -> String {
+        let live = self.nodes[self.index_of(store_id)].live.as_ref().expect("runs");
+        let options = IterOptions {
+            lower: key::data_key(&region.start_key),
+            upper: key::data_end_key(&region.end_key),
+            ..Default::default()
+        };
+        let mut iter = Arc::new(live.engine.snapshot()).iter(Cf::Default, options);
+        let mut text = format!("store {store_id}:");
+        let mut valid = iter.seek_to_first().expect("the engine can be read");
+        while valid {
+            let (key, value) = (iter.key()[1..].escape_ascii(), iter.value().escape_ascii());
+            let _ = write!(text, " {key}={value}");
+            valid = iter.next().expect("the engine can be read");
+        }
+        text
     }
 
     /// No store holds data that belongs to none of its regions.

@@ -90,19 +90,24 @@ fn a_seed_says_all() {
     assert_ne!(one, run(seed + 1, None).trace);
 }
 
-/// Every N-th edge of a fixed course of events; all with `SIM_EDGES=1`.
+/// Every N-th edge of a fixed course of events; all with `SIM_EDGES=1`, one with `SIM_EDGE=17`.
 #[test]
 fn a_crash_at_any_edge_loses_nothing() {
     let seed = 5;
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
+    if let Some(edge) = number("SIM_EDGE") {
+        super::scenarios::course(seed, Some(edge));
+        return;
+    }
     let all = super::scenarios::course(seed, None).1;
-    let step = std::env::var("SIM_EDGES").ok().map_or((all / 20).max(1), |n| n.parse().expect("a number"));
+    let step = number("SIM_EDGES").unwrap_or((all / 20).max(1));
     let mut crashed = 0;
     for edge in (1..=all).step_by(step as usize) {
         let run = || super::scenarios::course(seed, Some(edge)).0.crashes;
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(crashes) => crashed += crashes,
             Err(panic) => {
-                eprintln!("a crash at edge {edge} of {all} did it");
+                eprintln!("a crash at edge {edge} of {all} did it; SIM_EDGE={edge} replays it");
                 std::panic::resume_unwind(panic);
             }
         }
