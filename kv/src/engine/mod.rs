@@ -4,6 +4,7 @@
 //! memtables is applied again from the raft log, which is only truncated below the flushed applied index.
 
 mod error;
+mod image;
 #[cfg(test)]
 pub(crate) mod lossy_fs;
 mod raft_log;
@@ -13,6 +14,7 @@ mod snapshot;
 mod sst;
 
 pub use error::{Error, Result};
+pub use image::Image;
 pub use raft_log::{RaftLog, RaftLogBatch};
 pub use rocks::{Engine, WeakEngine, WriteBatch};
 pub use snapshot::{EngineIterator, EngineSnapshot, IterOptions};

@@ -149,13 +149,6 @@ impl Engine {
         self.inner.db.flush_cfs_opt(&handles, &options).map_err(|e| self.inner.read_failed(e))
     }
 
-    /// From now on, closing loses what only memtables hold, as a killed process would; for tests of recovery.
-    pub fn forget_memtables_on_close(&self) {
-        if let Err(e) = self.inner.db.set_options(&[("avoid_flush_during_shutdown", "true")]) {
-            tracing::warn!(error = %e, "cannot simulate a crash");
-        }
-    }
-
     /// Physically removes a range of data keys from all data families, without raft, durably.
     pub fn destroy_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
         let mut batch = self.batch();

@@ -244,8 +244,9 @@ impl TestStore {
     pub async fn crash(self) {
         self.store.stop().await;
         let TestStore { store, engine, log } = self;
-        engine.forget_memtables_on_close();
+        let image = engine.image().unwrap();
         drop((store, engine, log));
+        image.restore().unwrap();
     }
 
     pub fn ctx(&self, key: &[u8]) -> kvrpcpb::Context {

@@ -6,8 +6,9 @@ use raft::eraftpb::ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
 use rand::Rng;
 use rutile_proto::metapb::{self, PeerRole};
 
+use super::clients::{REGISTERS_MAX, key_of};
 use super::net::Noise;
-use super::world::{MS, REGISTERS_MAX, World, key_of};
+use super::world::{MS, World};
 use crate::raftstore::RaftKv;
 use crate::raftstore::apply::members::is_joint;
 use crate::raftstore::worker::log_gc;

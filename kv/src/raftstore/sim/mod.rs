@@ -6,6 +6,8 @@
 //! `SIM_TRACE=1` prints what happens.
 
 mod check;
+mod clients;
+mod disk;
 mod faults;
 mod net;
 mod pd;

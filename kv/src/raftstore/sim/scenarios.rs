@@ -7,7 +7,8 @@ use raft::eraftpb::ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
 use rand::Rng;
 use rutile_proto::metapb::{self, PeerRole};
 
-use super::world::{MS, World, key_of};
+use super::clients::key_of;
+use super::world::{MS, World};
 use crate::raftstore::RaftKv;
 
 /// In the left and in the right half.

@@ -4,45 +4,33 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::future::Future;
 use std::hash::Hasher;
-use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use raft::eraftpb::Entry;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use rutile_linear::{Kind, NEVER, OPS_MAX, Op};
+use rutile_linear::Op;
 use rutile_proto::metapb;
 
+use super::clients::{Outcome, Pending, REGISTERS, REGISTERS_MAX, Task};
+use super::disk::{Blocks, temporary_dir};
 use super::net::{Net, Outbox, Sender, ends};
 use super::pd::SimPd;
 use super::{Bug, Crash};
 use crate::config::{ByteSize, Config, Span};
 use crate::engine::lossy_fs::LossyFs;
-use crate::engine::{Cf, Engine, RaftLog};
+use crate::engine::{Engine, RaftLog};
 use crate::raftstore::clock::Clock;
 use crate::raftstore::context::RaftRouter;
 use crate::raftstore::messages::PdEvent;
 use crate::raftstore::store::Machines;
-use crate::raftstore::{
-    Modify, RaftKv, RaftStore, RegionEvent, RegionObserver, StoreOptions, WriteData, bootstrap, worker,
-};
+use crate::raftstore::{RaftKv, RaftStore, RegionEvent, RegionObserver, StoreOptions, bootstrap, worker};
 
 pub(super) const MS: u64 = 1_000_000;
-/// Simulated time after which a client gives an operation up.
-const PATIENCE: u64 = 400 * MS;
-/// Registers in use at a time.
-const REGISTERS: usize = 8;
-/// One more operation reads a register in the end.
-const OPS_PER_REGISTER: usize = OPS_MAX - 8;
-
-type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A running store.
 pub(super) struct Live {
@@ -68,23 +56,6 @@ pub(super) struct Node {
     pub(super) live: Option<Live>,
 }
 
-/// How an operation ended.
-enum Outcome {
-    Done(u64),
-    /// It will never take effect.
-    Refused,
-    Unknown,
-}
-
-struct Pending {
-    register: usize,
-    write: Option<u64>,
-    node: usize,
-    start: u64,
-    deadline: u64,
-    task: Task<Outcome>,
-}
-
 /// What the stores say of who leads.
 #[derive(Clone, Default)]
 struct Leaders(Arc<Mutex<(BTreeMap<(u64, u64), u64>, Vec<String>)>>);
@@ -107,63 +78,26 @@ impl RegionObserver for Watch {
     }
 }
 
-/// A raft log that is no store's. The log's library keeps the block a thread read last, by the place in the files; here one thread is
-/// all stores, whose files have the same names, and their next lives.
-struct Blocks {
-    log: RaftLog,
-    _dir: tempfile::TempDir,
-}
-
-impl Blocks {
-    /// The place of the block that is read is one where no store's log has a block.
-    const APART_BYTES: usize = 1 << 20;
-
-    fn new(config: &crate::config::RaftLogConfig) -> Self {
-        let dir = temporary_dir();
-        let log = RaftLog::open(dir.path(), config).expect("a log opens");
-        for (index, size) in [(1, Self::APART_BYTES), (2, 1)] {
-            let mut batch = log.batch();
-            let mut noise = StdRng::seed_from_u64(0);
-            let data: Vec<u8> = (0..size).map(|_| noise.random()).collect();
-            let entry = Entry { index, term: 1, data: data.into(), ..Default::default() };
-            batch.append(1, &[entry]).expect("an entry is appended");
-            log.write(&mut batch, false).expect("a log can be written");
-        }
-        Self { log, _dir: dir }
-    }
-
-    /// As if the thread had read nothing of any store.
-    fn forget(&self) {
-        self.log.entry(1, 2).expect("the log can be read");
-    }
-}
-
-fn temporary_dir() -> tempfile::TempDir {
-    let memory = std::path::Path::new("/dev/shm");
-    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    dir.expect("a temporary directory")
-}
-
 /// Everything.
 pub(super) struct World {
     pub(super) rng: StdRng,
     /// True time, in nanoseconds.
     pub(super) now: u64,
     /// Orders what clients see.
-    stamp: u64,
+    pub(super) stamp: u64,
     pub(super) nodes: Vec<Node>,
     pub(super) net: Net,
     outbox: Outbox,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     pub(super) pd: SimPd,
     config: Config,
     leaders: Leaders,
-    pending: Vec<Pending>,
-    admin: Vec<(usize, Task<()>)>,
+    pub(super) pending: Vec<Pending>,
+    pub(super) admin: Vec<(usize, Task<()>)>,
     pub(super) histories: BTreeMap<usize, Vec<Op>>,
-    registers: Vec<usize>,
-    unused_registers: Vec<usize>,
-    next_value: u64,
+    pub(super) registers: Vec<usize>,
+    pub(super) unused_registers: Vec<usize>,
+    pub(super) next_value: u64,
     pub(super) clients: usize,
     trace: DefaultHasher,
     verbose: bool,
@@ -191,39 +125,6 @@ fn describe(message: &rutile_proto::raft_serverpb::RaftMessage) -> String {
         message.extra_msg.as_ref().map(|e| e.r#type())
     )
 }
-
-/// What a crash leaves of an engine's files.
-fn copy_files(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
-    std::fs::create_dir(to)?;
-    // Table files before and after the manifest that names them: background threads go on.
-    for tables in [true, false, true] {
-        for entry in std::fs::read_dir(from)? {
-            let path = entry?.path();
-            let is_table = path.extension().is_some_and(|e| e == "sst");
-            let Some(name) = path.file_name().filter(|name| *name != "LOCK" && is_table == tables) else {
-                continue;
-            };
-            match if tables {
-                std::fs::hard_link(&path, to.join(name))
-            } else {
-                std::fs::copy(&path, to.join(name)).map(drop)
-            } {
-                // There already, or gone since.
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) => {}
-                copied => copied?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A register's key.
-pub(super) fn key_of(register: usize) -> Bytes {
-    format!("k{register:03}").into_bytes().into()
-}
-
-/// Some registers' number at most.
-pub(super) const REGISTERS_MAX: usize = 200;
 
 impl World {
     /// `stores` stores; the first three have a peer of the only region.
@@ -345,23 +246,14 @@ impl World {
             Ok(Err(error)) => panic!("store {id} does not start: {error}"),
             Err(panic) if panic.is::<Crash>() => {
                 self.switch_off(&fs);
-                engine.forget_memtables_on_close();
+                let image = engine.image().expect("files can be copied");
                 drop((engine, log));
+                image.restore().expect("files can be moved");
                 self.nodes[i].restart_at = self.now + 50 * MS;
                 self.note("crash at start", &[id]);
             }
             Err(panic) => resume_unwind(panic),
         }
-    }
-
-    fn switch_off(&mut self, fs: &LossyFs) {
-        let rng = &mut self.rng;
-        fs.crash(|n| match rng.random_range(0..3) {
-            0 => 0,
-            1 => n,
-            _ => rng.random_range(0..=n),
-        })
-        .expect("log files can be written");
     }
 
     /// Ends a store as a loss of power would.
@@ -371,9 +263,7 @@ impl World {
         self.note("crash", &[id]);
         self.crashes += 1;
         self.switch_off(&live.fs);
-        let files = self.nodes[i].dir.path().join("db");
-        let image = files.with_extension("image");
-        copy_files(&files, &image).expect("files can be copied");
+        let image = live.engine.image().expect("files can be copied");
         let weak = live.engine.downgrade();
         let gone: Vec<Pending> = {
             let (gone, kept) = self.pending.drain(..).partition(|p| p.node == i);
@@ -388,10 +278,7 @@ impl World {
         self.net.forget_snapshots_of(id);
         drop(live);
         assert!(weak.upgrade().is_none(), "somebody holds the engine of store {id}");
-        // An engine that is closed writes what only memory held.
-        std::fs::remove_dir_all(&files)
-            .and_then(|()| std::fs::rename(&image, &files))
-            .expect("files can be moved");
+        image.restore().expect("files can be moved");
         self.nodes[i].restart_at = self.now + away;
         for j in 0..self.nodes.len() {
             if self.rng.random_bool(0.8)
@@ -591,150 +478,9 @@ impl World {
         }
     }
 
-    fn poll_all(&mut self) {
-        let mut context = Context::from_waker(futures::task::noop_waker_ref());
-        let mut tasks = std::mem::take(&mut self.admin);
-        tasks.retain_mut(|(_, task)| task.as_mut().poll(&mut context).is_pending());
-        tasks.append(&mut self.admin);
-        self.admin = tasks;
-        let mut i = 0;
-        while i < self.pending.len() {
-            let pending = &mut self.pending[i];
-            let outcome = match pending.task.as_mut().poll(&mut context) {
-                Poll::Ready(outcome) => outcome,
-                Poll::Pending if pending.deadline <= self.now => Outcome::Unknown,
-                Poll::Pending => {
-                    i += 1;
-                    continue;
-                }
-            };
-            let Pending { register, write, start, .. } = self.pending.swap_remove(i);
-            self.finish(register, write, start, &outcome);
-        }
-    }
-
-    fn next_stamp(&mut self) -> u64 {
-        self.stamp += 1;
-        self.stamp
-    }
-
-    fn finish(&mut self, register: usize, write: Option<u64>, start: u64, outcome: &Outcome) {
-        let now = self.next_stamp();
-        let (kind, end) = match (write, outcome) {
-            (Some(value), Outcome::Done(_)) => (Kind::Write(value), now),
-            (Some(value), Outcome::Unknown) => (Kind::Write(value), NEVER),
-            (None, Outcome::Done(value)) => (Kind::Read(*value), now),
-            (None, Outcome::Unknown) | (_, Outcome::Refused) => return,
-        };
-        let (what, value) = match (write, outcome) {
-            (Some(value), _) => ("wrote", value),
-            (None, Outcome::Done(value)) => ("read", *value),
-            (None, _) => return,
-        };
-        self.note(what, &[register as u64, value, start, end]);
-        let history = self.histories.entry(register).or_default();
-        history.push(Op { kind, start, end });
-        if history.len() == OPS_PER_REGISTER
-            && let Some(at) = self.registers.iter().position(|r| *r == register)
-        {
-            match self.unused_registers.pop() {
-                Some(next) => self.registers[at] = next,
-                None => drop(self.registers.swap_remove(at)),
-            }
-        }
-    }
-
-    /// A client begins something, at a store that leads or at any.
-    fn operate(&mut self) {
-        let running = self.running();
-        if running.is_empty() || self.registers.is_empty() {
-            return;
-        }
-        let register = self.registers[self.rng.random_range(0..self.registers.len())];
-        let history = self.histories.get(&register).map_or(0, Vec::len);
-        let open = self.pending.iter().filter(|p| p.register == register).count();
-        if history + open >= OPS_PER_REGISTER {
-            return;
-        }
-        let any = running[self.rng.random_range(0..running.len())];
-        let node = match self.rng.random_range(0..4) {
-            0 => any,
-            _ => self.leader(&key_of(register)).map_or(any, |(i, _)| i),
-        };
-        let write = self.rng.random_bool(0.45).then_some(self.next_value);
-        self.next_value += 1;
-        let replica = self.rng.random_bool(0.2);
-        let task = self.task(node, register, write, replica);
-        let start = self.next_stamp();
-        let region = self.store(node).and_then(|s| s.region_of_key(&key_of(register)));
-        let (id, region_id) = (self.nodes[node].id, region.map_or(0, |r| r.id));
-        self.note("ask", &[id, region_id, register as u64, write.unwrap_or(0), start, u64::from(replica)]);
-        let pending = Pending { register, write, node, start, deadline: self.now + PATIENCE, task };
-        self.pending.push(pending);
-    }
-
-    fn task(&self, node: usize, register: usize, write: Option<u64>, replica: bool) -> Task<Outcome> {
-        let store = Arc::clone(self.store(node).expect("runs"));
-        let key = key_of(register);
-        Box::pin(async move {
-            let Some(region) = store.region_of_key(&key) else { return Outcome::Refused };
-            let mut ctx = store.context_of(&region);
-            let Some(value) = write else {
-                ctx.replica_read = replica;
-                let Ok(snapshot) = store.snapshot(&ctx).await else { return Outcome::Refused };
-                if !snapshot.contains(&key) {
-                    return Outcome::Refused;
-                }
-                let value = snapshot.get(Cf::Default, &key).expect("the engine can be read");
-                let value = value.map_or(0, |v| String::from_utf8_lossy(&v).parse().expect("a number"));
-                return Outcome::Done(value);
-            };
-            let put = Modify::Put(Cf::Default, key, value.to_string().into());
-            match store.write(&ctx, WriteData::new(vec![put])).await {
-                Ok(()) => Outcome::Done(value),
-                Err(error) if error.undetermined_result.is_some() => Outcome::Unknown,
-                Err(_) => Outcome::Refused,
-            }
-        })
-    }
-
-    /// Reads a register for the last time.
-    pub(super) fn read_last(&mut self, register: usize) {
-        let deadline = self.now + 20_000 * MS;
-        loop {
-            assert!(self.now < deadline, "register {register} cannot be read");
-            let Some((node, _)) = self.leader(&key_of(register)) else {
-                self.turn();
-                continue;
-            };
-            let task = self.task(node, register, None, false);
-            let start = self.next_stamp();
-            let history = self.histories.get(&register).map_or(0, Vec::len);
-            self.pending.push(Pending {
-                register,
-                write: None,
-                node,
-                start,
-                deadline: self.now + PATIENCE,
-                task,
-            });
-            while self.pending.iter().any(|p| p.register == register) {
-                self.turn();
-            }
-            if self.histories.get(&register).map_or(0, Vec::len) > history {
-                return;
-            }
-        }
-    }
-
     /// The thread acts as another store now.
     pub(super) fn be_another(&self) {
         self.blocks.forget();
-    }
-
-    /// Whether somebody waits for something.
-    pub(super) fn is_busy(&self) -> bool {
-        !self.pending.is_empty() || !self.admin.is_empty()
     }
 
     /// Goes on until something holds.
@@ -768,10 +514,7 @@ impl Drop for World {
         self.net.parcels.clear();
         self.outbox.lock().clear();
         for node in &mut self.nodes {
-            // Nobody opens it again.
-            if let Some(live) = node.live.take() {
-                live.engine.forget_memtables_on_close();
-            }
+            drop(node.live.take());
         }
         super::end();
     }
