@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft::eraftpb::{ConfChangeType, ConfChangeV2};
+use raft::eraftpb::{ConfChangeType, ConfChangeV2, Message};
 use rutile_proto::raft_serverpb::{MergeState, RaftMessage, RaftSnapshotData};
 use rutile_proto::{errorpb, metapb};
 
@@ -82,6 +82,12 @@ pub(crate) enum StoreMsg {
         region_id: u64,
         peer_id: u64,
         arrived: bool,
+    },
+    /// All that was applied is on disk: a received snapshot may be given to raft.
+    Settled {
+        region_id: u64,
+        from: metapb::Peer,
+        message: Box<Message>,
     },
     /// A snapshot's data is in the engine and flushed.
     SnapshotApplied {
@@ -167,6 +173,12 @@ pub(crate) enum ExecResult {
 
 /// Work on a region's data as a whole, in a thread of its own.
 pub(crate) enum RegionTask {
+    /// Write all that was applied to disk; then a snapshot may be taken over.
+    Settle {
+        region_id: u64,
+        from: metapb::Peer,
+        message: Box<Message>,
+    },
     /// Replace a region's data by that of a received snapshot.
     ApplySnapshot(SnapshotTask),
     /// Remove a region's data and leave a tombstone.

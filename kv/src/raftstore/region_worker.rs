@@ -46,6 +46,9 @@ impl RegionWorker {
 
     fn handle(&self, task: RegionTask) -> bool {
         let (region_id, result, done) = match task {
+            RegionTask::Settle { region_id, from, message } => {
+                (region_id, self.engine.flush(), StoreMsg::Settled { region_id, from, message })
+            }
             RegionTask::ApplySnapshot(task) => {
                 let region_id = task.region_id;
                 (region_id, apply_snapshot(&self.engine, &task), StoreMsg::SnapshotApplied { region_id })

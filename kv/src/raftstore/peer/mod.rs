@@ -80,6 +80,8 @@ pub(crate) struct Peer {
     members_at: VecDeque<u64>,
     /// Where peers are that are not (or not yet) known as members: senders of messages.
     senders: Vec<metapb::Peer>,
+    /// Index and term of a snapshot that raft gets when all that was applied is on disk.
+    settling: Option<(u64, u64)>,
     /// A snapshot is being put into the engine; raft waits.
     applying: Option<snapshot::Applying>,
     /// No vote for so many ticks: it was found on disk at start, and another's lease may rest on what it promised before.
@@ -174,6 +176,7 @@ impl Peer {
             handed_to_apply,
             members_at: VecDeque::new(),
             senders: Vec::new(),
+            settling: None,
             applying: None,
             voteless_ticks: 0,
             luck: Luck::new(ctx.seed ^ peer.id),

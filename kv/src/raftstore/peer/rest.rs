@@ -59,6 +59,7 @@ impl Peer {
             && self.members_at.is_empty()
             && self.lease_after.is_none()
             && self.voteless_ticks == 0
+            && self.settling.is_none()
             && self.checksums.is_empty()
             && self.prepares == 0
             && self.splits == 0

@@ -13,9 +13,14 @@ use crate::engine::{Error, RaftLogBatch, Result};
 use crate::raftstore::api::RegionEvent;
 use crate::raftstore::apply::ApplyMsg;
 use crate::raftstore::context::StoreContext;
-use crate::raftstore::messages::{SnapshotTask, StoreMsg};
+use crate::raftstore::messages::{RegionTask, SnapshotTask, StoreMsg};
 use crate::raftstore::registry::RegionHandle;
 use crate::raftstore::snapshot::SnapshotFiles;
+
+fn index_and_term(message: &Message) -> (u64, u64) {
+    let metadata = message.get_snapshot().get_metadata();
+    (metadata.index, metadata.term)
+}
 
 /// A snapshot on its way into the engine.
 pub(super) struct Applying {
@@ -27,39 +32,62 @@ pub(super) struct Applying {
 }
 
 impl Peer {
-    /// Gives a received snapshot to raft, if its range is free here. Its files are removed when raft does not want it.
+    /// Makes ready for a received snapshot, if its range is free here: all that was ever applied to the range must be on disk before the
+    /// snapshot is noted there, or a restart would apply it again on top of the snapshot. Files that raft will not want are removed.
     pub(crate) fn step_snapshot(&mut self, ctx: &StoreContext, from: &metapb::Peer, message: Message) {
-        let metadata = message.get_snapshot().get_metadata();
-        let (index, term) = (metadata.index, metadata.term);
+        let (index, term) = index_and_term(&message);
         let data = RaftSnapshotData::decode(&message.get_snapshot().data[..]).unwrap_or_default();
         let region_id = self.region.id;
         let files = SnapshotFiles::new(&ctx.engine, region_id, index, term);
         let Some(region) = data.region.as_ref().filter(|r| r.id == region_id) else { return };
-        if self.applying.as_ref().is_some_and(|a| (a.index, a.term) == (index, term)) {
+        let under_way = self.snapshot_under_way();
+        if under_way == Some((index, term)) {
+            // It has come twice: its files are needed.
             return;
         }
-        let busy = self.applying.is_some() || self.raft.snap().is_some_and(|s| !s.is_empty());
-        if busy || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
-            tracing::debug!(region_id, index, busy, "the range of a snapshot is not free");
-            // What is on its way through the apply thread could take them over meanwhile.
-            let settled = self.needs_snapshot || self.handle.applied_index() == self.handed_to_apply;
-            let version = region.region_epoch.unwrap_or_default().version;
-            for (merged_id, merged) in ctx.registry.merged_in(&region.start_key, &region.end_key) {
-                let is_target = merged.target.id == region_id;
-                if version >= merged.version()
-                    && if is_target { settled } else { ctx.state_of(merged.target.id).is_none() }
-                {
-                    let _ = ctx.store_of(merged_id).send(StoreMsg::EndMerged { region_id: merged_id });
-                }
-            }
+        if under_way.is_some() || !ctx.registry.reserve(region_id, &region.start_key, &region.end_key) {
+            tracing::debug!(region_id, index, ?under_way, "the range of a snapshot is not free");
+            self.free_range(ctx, region);
             files.remove();
             return;
         }
+        self.wake();
+        self.settling = Some((index, term));
+        let task = RegionTask::Settle { region_id, from: *from, message: Box::new(message) };
+        let _ = ctx.region_tasks.send(task);
+    }
+
+    /// Index and term of the snapshot that is being taken over.
+    fn snapshot_under_way(&self) -> Option<(u64, u64)> {
+        let noted = self.raft.snap().filter(|s| !s.is_empty());
+        let noted = noted.map(|s| (s.get_metadata().index, s.get_metadata().term));
+        self.settling.or(noted).or_else(|| self.applying.as_ref().map(|a| (a.index, a.term)))
+    }
+
+    /// Ends what stands in the way of a snapshot and was merged away.
+    fn free_range(&self, ctx: &StoreContext, region: &metapb::Region) {
+        // What is on its way through the apply thread could take them over meanwhile.
+        let settled = self.needs_snapshot || self.handle.applied_index() == self.handed_to_apply;
+        let version = region.region_epoch.unwrap_or_default().version;
+        for (merged_id, merged) in ctx.registry.merged_in(&region.start_key, &region.end_key) {
+            let is_target = merged.target.id == region.id;
+            if version >= merged.version()
+                && if is_target { settled } else { ctx.state_of(merged.target.id).is_none() }
+            {
+                let _ = ctx.store_of(merged_id).send(StoreMsg::EndMerged { region_id: merged_id });
+            }
+        }
+    }
+
+    /// All that was applied is on disk: raft may have the snapshot.
+    pub(crate) fn step_settled(&mut self, ctx: &StoreContext, from: &metapb::Peer, message: Message) {
+        let (index, term) = index_and_term(&message);
+        self.settling = None;
         self.step(ctx, from, message);
         let taken = self.raft.snap().is_some_and(|s| s.get_metadata().index == index);
         if !taken {
-            ctx.registry.unreserve(region_id);
-            files.remove();
+            ctx.registry.unreserve(self.region.id);
+            SnapshotFiles::new(&ctx.engine, self.region.id, index, term).remove();
         }
     }
 

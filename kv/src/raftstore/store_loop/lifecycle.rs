@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use raft::eraftpb::ConfChangeV2;
+use raft::eraftpb::{ConfChangeV2, Message};
 use rutile_proto::metapb;
 
 use super::StoreLoop;
@@ -124,6 +124,19 @@ impl StoreLoop {
         self.ctx.registry.unreserve(region_id);
         self.batch.clean(region_id);
         self.sync = true;
+    }
+
+    pub(super) fn on_settled(&mut self, region_id: u64, from: &metapb::Peer, message: Message) {
+        match self.peers.get(region_id) {
+            Some(peer) if peer.id() == message.to => {
+                peer.step_settled(&self.ctx, from, message);
+                self.mark(region_id);
+            }
+            // A newer peer, or what is being cleared, keeps the range.
+            Some(_) => {}
+            None if self.clearing.contains(&region_id) => {}
+            None => self.ctx.registry.unreserve(region_id),
+        }
     }
 
     pub(super) fn on_snapshot_applied(&mut self, region_id: u64) {

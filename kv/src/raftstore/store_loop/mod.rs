@@ -281,6 +281,7 @@ impl StoreLoop {
                     self.mark(region_id);
                 }
             }
+            StoreMsg::Settled { region_id, from, message } => self.on_settled(region_id, &from, *message),
             StoreMsg::SnapshotApplied { region_id } => self.on_snapshot_applied(region_id),
             StoreMsg::Cleared { region_id } => self.on_cleared(region_id),
             StoreMsg::PrepareMerge { region_id, epoch, target, callback } => {
