@@ -96,6 +96,16 @@ struct Delegate {
     waiting: Option<VecDeque<ApplyTask>>,
 }
 
+/// Ends a state machine; who waits for entries that it has not applied hears that their outcome is not known.
+fn end_delegate(delegate: Delegate) -> metapb::Region {
+    for task in delegate.waiting.into_iter().flatten() {
+        for (_, callback) in task.callbacks {
+            callback.fail(region_error::undetermined("the peer ended, or was replaced by a snapshot"));
+        }
+    }
+    (*delegate.region).clone()
+}
+
 /// One apply thread.
 pub(crate) struct Applier {
     engine: Engine,
@@ -179,7 +189,7 @@ impl Applier {
     fn handle(&mut self, msg: ApplyMsg) -> bool {
         let ended = |this: &mut Self, region_id: u64| {
             let written = this.flush();
-            written.then(|| this.delegates.remove(&region_id).map(|d| (*d.region).clone()))
+            written.then(|| this.delegates.remove(&region_id).map(|delegate| end_delegate(*delegate)))
         };
         match msg {
             ApplyMsg::Register { region, handle, merging } => self.register(region, handle, merging),

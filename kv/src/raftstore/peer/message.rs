@@ -34,6 +34,8 @@ impl Peer {
         let is_vote =
             matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         if is_vote && self.voteless_ticks > 0 {
+            // Its clock must run until it may vote.
+            self.wake();
             return;
         }
         if self.refuses(message.get_msg_type()) {

@@ -43,6 +43,13 @@ impl Peer {
         self.proposals.push_back(Proposal { index, term, at: ctx.clock.now(), callback });
     }
 
+    /// A snapshot covers the proposals up to `index`: whether they are in it is not known.
+    pub(super) fn fail_proposals_upto(&mut self, index: u64) {
+        while let Some(proposal) = self.proposals.pop_front_if(|p| p.index <= index) {
+            proposal.callback.fail(region_error::undetermined("the log was replaced by a snapshot"));
+        }
+    }
+
     /// The callbacks of committed entries, given in order. Proposals that were overwritten by another leader's entries fail.
     pub(super) fn take_callbacks(
         &mut self,

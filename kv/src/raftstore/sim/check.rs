@@ -48,7 +48,8 @@ impl World {
     /// The regions in key order as their leaders know them, when all members have everything and nothing is going on.
     fn settled(&self) -> Result<Vec<(usize, Arc<metapb::Region>)>, String> {
         if self.is_busy() || self.running().len() < self.nodes.len() {
-            return Err("somebody waits".to_owned());
+            let asked: Vec<_> = self.admin.iter().map(|(_, what, _)| what).collect();
+            return Err(format!("{} clients wait, and {asked:?}", self.pending.len()));
         }
         let mut regions = Vec::new();
         let mut start = bytes::Bytes::new();

@@ -53,7 +53,7 @@ impl World {
     pub(super) fn poll_all(&mut self) {
         let mut context = Context::from_waker(futures::task::noop_waker_ref());
         let mut tasks = std::mem::take(&mut self.admin);
-        tasks.retain_mut(|(_, task)| task.as_mut().poll(&mut context).is_pending());
+        tasks.retain_mut(|(_, _, task)| task.as_mut().poll(&mut context).is_pending());
         tasks.append(&mut self.admin);
         self.admin = tasks;
         let mut i = 0;

@@ -129,7 +129,7 @@ impl World {
         self.note("split", &[region.id]);
         let store = Arc::clone(self.store(i).expect("runs"));
         let key = key.clone();
-        self.ask(i, async move {
+        self.ask(i, format!("split {}", region.id), async move {
             let _ = store.split(&store.context_of(&region), vec![key]).await;
         });
     }
@@ -153,7 +153,8 @@ impl World {
         }
         self.note("merge", &[region.id, into.id]);
         let store = Arc::clone(self.store(i).expect("runs"));
-        self.ask(i, async move { drop(store.merge(region.id, (*into).clone()).await) });
+        let what = format!("merge {} into {}", region.id, into.id);
+        self.ask(i, what, async move { drop(store.merge(region.id, (*into).clone()).await) });
     }
 
     fn transfer(&mut self) {
@@ -214,7 +215,8 @@ impl World {
         self.note("members", &[region.id, changes.len() as u64]);
         let store = Arc::clone(self.store(i).expect("runs"));
         let (id, epoch) = (region.id, region.region_epoch);
-        self.ask(i, async move { drop(store.change_peers(id, epoch, changes).await) });
+        let what = format!("members {id} {epoch:?} {changes:?}");
+        self.ask(i, what, async move { drop(store.change_peers(id, epoch, changes).await) });
     }
 
     /// Ends all joint configurations, as a placement driver does.

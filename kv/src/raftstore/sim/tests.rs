@@ -72,7 +72,8 @@ fn seeds(default: &str) -> Vec<u64> {
 
 #[test]
 fn seeds_keep_all_promises() {
-    let seeds = seeds("1-10");
+    // Those behind the first ones have found something once.
+    let seeds = seeds("1-10,20,78,118,188,243,811,1439,1556");
     let mut total = 0;
     for seed in seeds.iter().copied() {
         let Report { edges, ops, crashes, snapshots, .. } = replayable(seed, || run(seed, None));
@@ -137,7 +138,7 @@ fn crowd(seed: u64, bug: Option<Bug>, (often, disturb): (f64, fn(&mut World))) -
 
 #[test]
 fn regions_change_under_load() {
-    for seed in seeds("2-6") {
+    for seed in seeds("1-6,13,55,110,154") {
         let ops = replayable(seed, || crowd(seed, None, RESHAPE)).ops;
         assert!(ops > 100, "seed {seed}: only {ops} operations");
     }

@@ -93,7 +93,7 @@ pub(super) struct World {
     config: Config,
     leaders: Leaders,
     pub(super) pending: Vec<Pending>,
-    pub(super) admin: Vec<(usize, Task<()>)>,
+    pub(super) admin: Vec<(usize, String, Task<()>)>,
     pub(super) histories: BTreeMap<usize, Vec<Op>>,
     pub(super) registers: Vec<usize>,
     pub(super) unused_registers: Vec<usize>,
@@ -273,7 +273,7 @@ impl World {
         for pending in gone {
             self.finish(pending.register, pending.write, pending.start, &Outcome::Unknown);
         }
-        self.admin.retain(|(node, _)| *node != i);
+        self.admin.retain(|(node, ..)| *node != i);
         self.outbox.lock().retain(|(m, _)| ends(m).0 != id);
         self.net.forget_snapshots_of(id);
         drop(live);
@@ -315,8 +315,8 @@ impl World {
     }
 
     /// Lets something be done by a store; what comes of it is seen later.
-    pub(super) fn ask(&mut self, i: usize, task: impl Future<Output = ()> + Send + 'static) {
-        self.admin.push((i, Box::pin(task)));
+    pub(super) fn ask(&mut self, i: usize, what: String, task: impl Future<Output = ()> + Send + 'static) {
+        self.admin.push((i, what, Box::pin(task)));
     }
 
     /// A little time passes, in which some parts of some stores do some of their work.
