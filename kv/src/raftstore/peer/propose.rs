@@ -43,10 +43,16 @@ impl Peer {
         self.proposals.push_back(Proposal { index, term, at: ctx.clock.now(), callback });
     }
 
-    /// A snapshot covers the proposals up to `index`: whether they are in it is not known.
-    pub(super) fn fail_proposals_upto(&mut self, index: u64) {
-        while let Some(proposal) = self.proposals.pop_front_if(|p| p.index <= index) {
-            proposal.callback.fail(region_error::undetermined("the log was replaced by a snapshot"));
+    /// A snapshot covers the proposals up to `index`: whether they are in it is not known. Those behind it of earlier terms were
+    /// overwritten.
+    pub(super) fn fail_proposals_before(&mut self, index: u64, term: u64) {
+        while let Some(proposal) = self.proposals.pop_front_if(|p| p.index <= index || p.term < term) {
+            let outcome = if proposal.index <= index {
+                region_error::undetermined("the log was replaced by a snapshot")
+            } else {
+                region_error::stale_command()
+            };
+            proposal.callback.fail(outcome);
         }
     }
 

@@ -154,7 +154,7 @@ impl Peer {
         }
         self.members_at.clear();
         self.forget_merge();
-        self.fail_proposals_upto(task.index);
+        self.fail_proposals_before(task.index, task.term);
         let _ = ctx.applier_of(self.region.id).send(ApplyMsg::Snapshot(task));
     }
 
