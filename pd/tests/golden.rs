@@ -147,7 +147,8 @@ impl Case {
 }
 
 fn check(scheduler: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{scheduler}.txt"));
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    let path = Path::new(&folder).join(format!("tests/golden/{scheduler}.txt"));
     let text = std::fs::read_to_string(&path).unwrap();
     let mut found = String::new();
     for case in text.split("\n\n").filter(|case| !case.trim().is_empty()) {

@@ -11,6 +11,9 @@ use rutile_tests::{process, tools};
 const MACHINES: usize = 4;
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 const PD: &str = "10.42.0.1:2379,10.42.0.2:2379,10.42.0.3:2379";
+/// Whether every region that `rutile ctl regions` lists has three peers, and none that is still a learner.
+const HAS_THREE_PEERS: &str =
+    r#"awk 'NR > 1 && (/learner/ || split($6, peers, ",") != 3) { lacks = 1 } END { exit lacks }'"#;
 
 fn ip(arguments: &[&str]) -> Result<String> {
     tools::run(Command::new("ip").args(arguments))
@@ -207,6 +210,9 @@ fn the_tour_of_three_machines_works_as_written() -> Result<()> {
             if block.contains("rutile sql ") {
                 shell.wait_for(&format!("mysql -h 10.42.0.{machine} -P 4000 -u root -e 'SELECT 1'"))?;
             }
+        }
+        if lost.is_empty() && block.contains(" regions") {
+            shells[0].wait_for(&format!("rutile ctl --pd {PD} regions | {HAS_THREE_PEERS}"))?;
         }
         printed.push(outputs);
     }
