@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -156,6 +156,16 @@ impl Cluster {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         ensure!(output.status.success(), "{}", text(&output.stderr));
         Ok(text(&output.stdout))
+    }
+
+    /// What `rutile ctl` says when nobody reads what it prints.
+    pub fn ctl_unread(&self, args: &[&str]) -> Result<(ExitStatus, String)> {
+        let mut command = Command::new(binary()?);
+        command.args(["ctl", "--pd", &self.pd_address()]).args(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        drop(child.stdout.take());
+        let output = child.wait_with_output()?;
+        Ok((output.status, String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
     /// All regions as `rutile ctl regions` shows them.

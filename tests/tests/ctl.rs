@@ -32,6 +32,9 @@ fn operators_schedulers_settings_and_a_store_that_leaves() -> Result<()> {
     let stores = cluster.ctl(&["stores"])?;
     ensure!(stores.lines().filter(|line| line.contains("\tUp\t")).count() == 3, "{stores}");
 
+    let (status, said) = cluster.ctl_unread(&["stores"])?;
+    ensure!(status.success() && said.is_empty(), "{status}: {said}");
+
     // Schedulers: off, so that nobody but us moves anything.
     let on = cluster.ctl(&["scheduler", "list"])?;
     ensure!(on.lines().eq(SCHEDULERS), "{on}");

@@ -15,10 +15,10 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 fn print_all(list: &Value, none: &str) {
     let lines = list.as_array().map(Vec::as_slice).unwrap_or_default();
     for line in lines {
-        println!("{}", line.as_str().unwrap_or_default());
+        say!("{}", line.as_str().unwrap_or_default());
     }
     if lines.is_empty() {
-        println!("{none}");
+        say!("{none}");
     }
 }
 
@@ -31,15 +31,15 @@ impl Pd {
     /// Calls the HTTP API and prints what it says.
     async fn say(&self, method: &str, path: &str, body: Option<Value>) -> Result<()> {
         let answer = self.http(method, path, body).await?;
-        println!("{}", answer.as_str().map_or_else(|| answer.to_string(), str::to_owned));
+        say!("{}", answer.as_str().map_or_else(|| answer.to_string(), str::to_owned));
         Ok(())
     }
 
     pub(super) async fn stores(&self) -> Result<()> {
         let stores = self.http("GET", "/stores", None).await?;
-        println!("{}", show::STORE_HEADING);
+        say!("{}", show::STORE_HEADING);
         for store in stores["stores"].as_array().into_iter().flatten() {
-            println!("{}", show::store(store));
+            say!("{}", show::store(store));
         }
         Ok(())
     }
@@ -48,7 +48,7 @@ impl Pd {
         match command {
             StoreCommand::Show { id } => {
                 let store = self.http("GET", &format!("/store/{id}"), None).await?;
-                println!("{}\n{}", show::STORE_HEADING, show::store(&store));
+                say!("{}\n{}", show::STORE_HEADING, show::store(&store));
                 Ok(())
             }
             StoreCommand::Decommission { id, wait } => {
@@ -67,9 +67,11 @@ impl Pd {
     async fn show_progress(&self, id: u64) -> Result<bool> {
         let progress = self.http("GET", &format!("/store/{id}/progress"), None).await?;
         let state = progress["state_name"].as_str().unwrap_or_default();
-        println!(
+        say!(
             "store {id} {state}: {} regions, {} leaders, {} being moved",
-            progress["region_count"], progress["leader_count"], progress["operator_count"]
+            progress["region_count"],
+            progress["leader_count"],
+            progress["operator_count"]
         );
         Ok(state == "Tombstone")
     }
@@ -83,7 +85,7 @@ impl Pd {
             Some(OperatorCommand::Show { region: Some(region) }) => {
                 let found = self.http("GET", &format!("/operators/{region}"), None).await?;
                 let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
-                println!("{}\t{}", text("status"), text("operator"));
+                say!("{}\t{}", text("status"), text("operator"));
                 Ok(())
             }
             Some(OperatorCommand::History) => {
@@ -134,7 +136,7 @@ impl Pd {
                     let body = json!({ "name": "scatter-region", "region_id": region, "group": group });
                     self.http("POST", "/operators", Some(body)).await?;
                 }
-                println!("{} regions are being scattered.", regions.len());
+                say!("{} regions are being scattered.", regions.len());
                 return Ok(());
             }
         };
@@ -158,7 +160,7 @@ impl Pd {
         }
         let config = self.http("GET", "/config", None).await?;
         let text = serde_json::to_string_pretty(&config).map_err(|e| Error::Ctl(e.to_string()))?;
-        println!("{text}");
+        say!("{text}");
         Ok(())
     }
 }

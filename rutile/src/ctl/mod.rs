@@ -1,10 +1,16 @@
 //! `rutile ctl`: looks at a running cluster.
 
+/// Prints a line, as `println!` does. Who reads no more (`| head`) ends the command without a word.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::ctl::say_line(&format!($($text)*)) };
+}
+
 mod admin;
 mod keys;
 mod show;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use rutile_proto::codec;
 use rutile_proto::ids::Timestamp;
@@ -21,6 +27,16 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::{CtlArgs, CtlCommand, RegionBy};
 use crate::error::{Error, Result};
+
+fn say_line(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        let is_closed = error.kind() == std::io::ErrorKind::BrokenPipe;
+        if !is_closed {
+            eprintln!("rutile: nothing can be printed: {error}");
+        }
+        std::process::exit(i32::from(!is_closed));
+    }
+}
 
 /// A connection to the placement driver.
 struct Pd {
@@ -129,10 +145,10 @@ impl Pd {
     async fn members(&mut self) -> Result<()> {
         let members = self.stub.get_members(GetMembersRequest::default()).await.map_err(failed)?.into_inner();
         let leader = members.leader.map_or(0, |leader| leader.member_id);
-        println!("cluster {}", members.header.unwrap_or_default().cluster_id);
+        say!("cluster {}", members.header.unwrap_or_default().cluster_id);
         for member in members.members {
             let role = if member.member_id == leader { "leader" } else { "member" };
-            println!("{}\t{}\t{}\t{}", member.name, member.member_id, role, member.client_urls.join(","));
+            say!("{}\t{}\t{}\t{}", member.name, member.member_id, role, member.client_urls.join(","));
         }
         Ok(())
     }
@@ -149,10 +165,10 @@ impl Pd {
         let wanted: BTreeSet<u64> =
             response.regions.iter().filter_map(|region| Some(region.region.as_ref()?.id)).collect();
         let all = self.http("GET", "/regions", None).await?;
-        println!("{}", show::REGION_HEADING);
+        say!("{}", show::REGION_HEADING);
         for region in all["regions"].as_array().into_iter().flatten() {
             if region["id"].as_u64().is_some_and(|id| wanted.contains(&id)) {
-                println!("{}", show::region(region));
+                say!("{}", show::region(region));
             }
         }
         Ok(())
@@ -160,14 +176,14 @@ impl Pd {
 
     async fn region_by_id(&mut self, id: u64) -> Result<()> {
         let region = self.http("GET", &format!("/region/id/{id}"), None).await?;
-        println!("{}\n{}", show::REGION_HEADING, show::region(&region));
+        say!("{}\n{}", show::REGION_HEADING, show::region(&region));
         Ok(())
     }
 
     async fn region_by_key(&mut self, key: &[u8]) -> Result<()> {
         let hex: String = codec::encoded_bytes(key).iter().map(|byte| format!("{byte:02X}")).collect();
         let region = self.http("GET", &format!("/region/key/{hex}"), None).await?;
-        println!("{}\n{}", show::REGION_HEADING, show::region(&region));
+        say!("{}\n{}", show::REGION_HEADING, show::region(&region));
         Ok(())
     }
 
@@ -182,7 +198,7 @@ impl Pd {
 
     async fn tso(&mut self) -> Result<()> {
         let ts = self.timestamp().await?;
-        println!("{ts}\tphysical {} ms\tlogical {}", ts.physical_ms(), ts.logical());
+        say!("{ts}\tphysical {} ms\tlogical {}", ts.physical_ms(), ts.logical());
         Ok(())
     }
 }
@@ -228,7 +244,7 @@ impl Pd {
         if !response.error.is_empty() {
             return Err(refused(&response.error));
         }
-        println!("region {} on store {}", region.id, leader.store_id);
+        say!("region {} on store {}", region.id, leader.store_id);
         show::versions(&response.info.unwrap_or_default());
         Ok(())
     }

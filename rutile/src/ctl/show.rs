@@ -103,16 +103,16 @@ pub fn region(value: &Value) -> String {
 pub fn versions(info: &MvccInfo) {
     if let Some(lock) = &info.lock {
         let kind = lock.r#type().as_str_name();
-        println!("lock\t{kind}\tstart_ts {}\tprimary {}", lock.start_ts, keys::show(&lock.primary));
+        say!("lock\t{kind}\tstart_ts {}\tprimary {}", lock.start_ts, keys::show(&lock.primary));
     }
     for write in &info.writes {
         let kind = write.r#type().as_str_name();
         let long = info.values.iter().find(|value| value.start_ts == write.start_ts);
         let value = long.map_or(&write.short_value, |value| &value.value);
         let (commit, start) = (write.commit_ts, write.start_ts);
-        println!("write\t{kind}\tcommit_ts {commit}\tstart_ts {start}\t{}", keys::show(value));
+        say!("write\t{kind}\tcommit_ts {commit}\tstart_ts {start}\t{}", keys::show(value));
     }
     if info.lock.is_none() && info.writes.is_empty() {
-        println!("no lock and no version");
+        say!("no lock and no version");
     }
 }
