@@ -183,8 +183,9 @@ impl Peer {
             }
             None => self.prepares = self.prepares.saturating_sub(1),
         }
-        // Another prepare is applied, or committed already.
-        if self.prepares > 0 || self.merge.as_ref().is_some_and(|m| m.state.is_some()) {
+        // Another prepare is applied or committed already, or the target waits for it.
+        if self.prepares > 0 || self.merge.as_ref().is_some_and(|m| m.state.is_some() || m.waiting.is_some())
+        {
             return;
         }
         self.merge = None;
@@ -290,7 +291,9 @@ impl Peer {
 
     /// As the source: the target on this store waits until this peer has applied its prepare.
     pub(crate) fn catch_up(&mut self, ctx: &StoreContext, target_id: u64, commit: &CommitMergeCommand) {
-        let prepared = self.merge.as_ref().is_some_and(|m| m.state.is_some());
+        // An earlier prepare may be in force here, whose rollback this peer lacks.
+        let state = self.merge.as_ref().and_then(|m| m.state.as_ref());
+        let prepared = state.is_some_and(|state| state.commit == commit.commit);
         if prepared || self.handle.applied_index() >= commit.commit {
             let _ = ctx.applier_of(target_id).send(ApplyMsg::Resume { region_id: target_id });
             return;

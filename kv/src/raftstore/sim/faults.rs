@@ -85,7 +85,14 @@ impl World {
 
     fn quiet(&mut self) {
         self.note("quiet", &[]);
-        self.net.cut.clear();
+        // Both ends have noticed that the connection was dead.
+        for (from, to) in std::mem::take(&mut self.net.cut) {
+            for (here, there) in [(from, to), (to, from)] {
+                if let Some(live) = &self.nodes[self.index_of(here)].live {
+                    live.router.store_unreachable(there);
+                }
+            }
+        }
         self.net.noise = Noise::default();
     }
 

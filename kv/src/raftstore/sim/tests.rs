@@ -73,7 +73,7 @@ fn seeds(default: &str) -> Vec<u64> {
 #[test]
 fn seeds_keep_all_promises() {
     // Those behind the first ones have found something once.
-    let seeds = seeds("1-10,20,78,118,188,243,811,1439,1556");
+    let seeds = seeds("1-10,20,78,118,188,243,811,1439,1556,1810,2528,2594");
     let mut total = 0;
     for seed in seeds.iter().copied() {
         let Report { edges, ops, crashes, snapshots, .. } = replayable(seed, || run(seed, None));

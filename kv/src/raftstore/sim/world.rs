@@ -38,7 +38,7 @@ pub(super) struct Live {
     pub(super) engine: Engine,
     pub(super) log: RaftLog,
     machines: Machines,
-    router: RaftRouter,
+    pub(super) router: RaftRouter,
     fs: LossyFs,
 }
 
