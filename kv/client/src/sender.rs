@@ -11,7 +11,7 @@ use crate::error::{Error, Result, TransportError};
 use crate::pd_client::PdClient;
 use crate::read_from::{Avoided, ReadFrom};
 use crate::region_cache::{Region, RegionCache};
-use crate::transport::{StoreRpc, Transport};
+use crate::transport::{StoreResponse, StoreRpc, Transport};
 use crate::tso::TsoBatcher;
 
 /// The cluster as the upper floors see it: timestamps, regions, requests to them.
@@ -48,6 +48,17 @@ enum Reaction {
     Undetermined,
     /// No repetition would help.
     Fail,
+}
+
+/// A store's answer to an RPC, and what it says against the region.
+fn opened<R: StoreRpc>(
+    store: StoreId,
+    response: StoreResponse,
+) -> Result<(R::Response, Option<errorpb::Error>)> {
+    let mut response = R::from_response(response)
+        .ok_or_else(|| Error::Protocol(format!("store {store} answered another request")))?;
+    let error = R::take_region_error(&mut response);
+    Ok((response, error))
 }
 
 /// Decides purely.
@@ -198,17 +209,13 @@ impl Cluster {
         adjust(&mut context);
         request.set_context(context);
         match self.transport.store(store, request.into_request()).await {
-            Ok(response) => {
-                let mut response = R::from_response(response)
-                    .ok_or_else(|| Error::Protocol(format!("store {store} answered another request")))?;
-                match R::take_region_error(&mut response) {
-                    None => Ok(Sent::Answer(response)),
-                    Some(error) => {
-                        self.on_region_error(region, error, backoff).await?;
-                        Ok(Sent::Relocate)
-                    }
+            Ok(response) => match opened::<R>(store, response)? {
+                (response, None) => Ok(Sent::Answer(response)),
+                (_, Some(error)) => {
+                    self.on_region_error(region, error, backoff).await?;
+                    Ok(Sent::Relocate)
                 }
-            }
+            },
             Err(error) => {
                 self.on_transport_error(region, store, error, backoff).await?;
                 Ok(Sent::Relocate)
@@ -235,19 +242,15 @@ impl Cluster {
             let mut request = request.clone();
             request.set_context(context);
             match self.transport.store(store, request.into_request()).await {
-                Ok(response) => {
-                    let mut response = R::from_response(response)
-                        .ok_or_else(|| Error::Protocol(format!("store {store} answered another request")))?;
-                    match R::take_region_error(&mut response) {
-                        None => return Ok(Sent::Answer(response)),
-                        Some(error) if error.epoch_not_match.is_some() => {
-                            self.on_region_error(region, error, backoff).await?;
-                            return Ok(Sent::Relocate);
-                        }
-                        // Not there, or not yet.
-                        Some(_) => {}
+                Ok(response) => match opened::<R>(store, response)? {
+                    (response, None) => return Ok(Sent::Answer(response)),
+                    (_, Some(error)) if error.epoch_not_match.is_some() => {
+                        self.on_region_error(region, error, backoff).await?;
+                        return Ok(Sent::Relocate);
                     }
-                }
+                    // Not there, or not yet.
+                    (_, Some(_)) => {}
+                },
                 Err(_) => {
                     self.transport.forget_store(store);
                     self.avoided.add(store);

@@ -136,7 +136,7 @@ pub(super) fn clear(engine: &Engine, task: &ClearTask) -> Result<()> {
     }
     if let Some(state) = engine.get(Cf::Raft, &keys::region_state(task.region_id))?
         && RegionLocalState::decode(state)
-            .is_ok_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some())
+            .is_ok_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some_and(|m| m.commit > 0))
     {
         // Its target has taken it over meanwhile.
         return engine.flush();

@@ -90,7 +90,8 @@ impl Applier {
         };
         self.put_state(PeerState::Normal, &region, None);
         let tombstone = merged_tombstone(&source);
-        let state = MergeState { target: Some(region.clone()), ..Default::default() };
+        // With the index of the prepare: its log was taken over here to its end.
+        let state = MergeState { target: Some(region.clone()), commit: commit.commit, ..Default::default() };
         self.put_state(PeerState::Tombstone, &tombstone, Some(state));
         self.batch.delete(Cf::Raft, &keys::apply_state(source.id));
         let (region, source) = (Arc::new(region), Arc::new(source));

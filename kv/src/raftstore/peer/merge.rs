@@ -243,7 +243,8 @@ impl Peer {
     /// Whether a region has itself been merged into another: its log has ended on this store, without the merge that it was wanted for.
     fn is_merged(&self, ctx: &StoreContext, region_id: u64) -> bool {
         let state = ctx.state_of(region_id);
-        state.is_some_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some())
+        state
+            .is_some_and(|s| s.state() == PeerState::Tombstone && s.merge_state.is_some_and(|m| m.commit > 0))
     }
 
     /// The source's state changes in the same batch as the target's.
