@@ -5,7 +5,7 @@ VENV := $(HOME)/.cache/rutile/venv
 export RUTILE_VENV := $(VENV)
 RUN_ARGS ?=
 
-.PHONY: setup setup-bench run build test slt slt-peer lint fmt bench soak dist
+.PHONY: setup setup-bench run build test slt slt-peer lint fmt bench bench-tpch soak dist
 
 setup: ## packages, Rust, Python and Maven dependencies that building and testing need
 	@scripts/setup.sh
@@ -44,6 +44,10 @@ bench: setup-bench ## sysbench beside MariaDB (and a MySQL given as MYSQL_PEER=h
 	scripts/bench-sysbench.sh
 	BENCH_NODES=3 scripts/bench-sysbench.sh
 	scripts/bench-raw.sh
+
+bench-tpch: setup-bench ## the 22 queries of TPC-H beside MariaDB, answers compared with DuckDB's: make bench-tpch TPCH_SCALE=1
+	cargo build --release --locked --workspace --bin rutile
+	scripts/bench-tpch.sh
 
 soak: build ## long runs: SIMULATIONS=2000 seeds of simulated stores, ROUNDS=200 crashes and faults, 10 kills each, SEEDS=100 of registers
 	SIM_SEEDS=1-$${SIMULATIONS:-2000} SIM_EDGES=1 cargo test --release --locked --workspace --lib -- sim::tests --nocapture

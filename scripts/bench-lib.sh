@@ -61,3 +61,37 @@ regions = json.load(urllib.request.urlopen(f"http://{sys.argv[1]}/pd/api/v1/regi
 sys.exit(not regions or any(len(r["peers"]) != 3 or r.get("pending_peers") for r in regions))
 END
 }
+
+# Servers started so far, by name and port.
+names=(); ports=()
+
+start_rutile() {
+  local port; port=$(free_port)
+  run_in_background rutile "$bin" playground --data-dir "$work/rutile" --sql-port "$port" --pd-port "$(free_port)" \
+    --kv-port "$(free_port)" --status-port "$(free_port)"
+  wait_ready "$port"
+  names+=(rutile); ports+=("$port")
+}
+
+# Galera's copying of data fails as root.
+mariadb_user=$(id -un)
+[ "$mariadb_user" = root ] && mariadb_user=mysql && chmod 711 "$work"
+mariadb_options=(--no-defaults --user="$mariadb_user" --bind-address=127.0.0.1 --innodb-flush-log-at-trx-commit=1
+  --innodb-log-file-size=1G --max-connections=2000)
+
+make_mariadb() { # directory
+  mkdir "$work/$1"
+  [ "$(id -un)" = "$mariadb_user" ] || chown "$mariadb_user" "$work/$1"
+  mariadb-install-db --no-defaults --auth-root-authentication-method=normal --user="$mariadb_user" --datadir="$work/$1" \
+    >"$work/$1-install.log" 2>&1
+}
+
+start_mariadb() { # options…
+  command -v mariadbd >/dev/null || { echo "SKIPPED: MariaDB is not installed" >&2; return; }
+  local port; port=$(free_port)
+  make_mariadb mariadb
+  run_in_background mariadb mariadbd "${mariadb_options[@]}" --datadir="$work/mariadb" --socket="$work/mariadb/sock" \
+    --port="$port" --innodb-buffer-pool-size=2G --log-bin="$work/mariadb/binlog" --sync-binlog=1 "$@"
+  wait_ready "$port"
+  names+=(mariadb); ports+=("$port")
+}
