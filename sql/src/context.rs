@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::model::InfoSchema;
 use crate::plan::SchemaRef;
+use crate::statistics::Statistics;
 use crate::{Error, Result};
 
 /// What one execution of a statement knows.
@@ -37,6 +38,8 @@ pub struct StatementContext {
     pub eval: Arc<EvalContext>,
     /// The transaction the statement runs in, and what it reads through.
     pub txn: StatementTxn,
+    /// What is known of the tables' values.
+    pub statistics: Arc<Statistics>,
     /// Variables, processes, accounts: what the server around the session knows.
     pub environment: Arc<dyn Environment>,
     /// What session variables ask of the executor.

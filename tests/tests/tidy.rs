@@ -18,6 +18,7 @@ const FLOORS: &[(&str, &[(&str, u8)])] = &[
             ("executor", 5),
             ("ddl", 5),
             ("plan", 4),
+            ("statistics", 3),
             ("table", 3),
             ("catalog", 3),
             ("parser", 1),

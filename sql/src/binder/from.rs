@@ -108,6 +108,7 @@ impl Binder<'_> {
             is_virtual: table.kind == TableKind::System,
             hints: Vec::new(),
             limit: None,
+            stats: self.ctx.statement.statistics.of(table),
         }
     }
 

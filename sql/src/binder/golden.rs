@@ -106,6 +106,7 @@ fn context(tables: &[Arc<TableInfo>]) -> StatementContext {
         effects: Effects::default(),
         cancel: CancellationToken::new(),
         local_files: None,
+        statistics: Arc::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How to read one table: by point, by range, through which index, in which order.
 //!
-//! Until there are statistics the costs rest on fixed guesses: a table of 10,000 rows, `=` keeps one in 1,000, a range a third of
-//! them, a closed range one in 40; reading a row through an index costs four times a row of a scan.
+//! The unit of cost is one row of a scan. Reading a row through an index costs [`LOOKUP_COST_PER_ROW`] of them, less where the
+//! index has the rows' own order; how many rows there are is what the table's statistics say.
 
 use std::sync::Arc;
 
@@ -14,14 +14,15 @@ use crate::plan::physical::PointKey;
 use crate::plan::range::{AccessConditions, RangeExpr, RangeOp};
 use crate::plan::schema::ColumnId;
 
-/// Rows a table is taken to have.
-pub const TABLE_ROWS_GUESS: f64 = 10_000.0;
-const EQUAL_PART: f64 = 1.0 / 1_000.0;
-const RANGE_PART: f64 = 1.0 / 3.0;
-const CLOSED_RANGE_PART: f64 = 1.0 / 40.0;
-/// Keeps of each condition that no key uses.
-const FILTER_PART: f64 = 0.8;
+/// Rows a table is taken to have when nothing is known of it.
+pub use crate::statistics::model::ROWS_GUESS as TABLE_ROWS_GUESS;
+
+/// Of a row that an index points to, where it may lie anywhere in the table.
 const LOOKUP_COST_PER_ROW: f64 = 4.0;
+/// Of a row that an index points to, where the rows lie in the index's order.
+const LOOKUP_COST_PER_ROW_NEAR: f64 = 2.0;
+/// Of a query that wants few rows, so many.
+const ROWS_WANTED: f64 = 100.0;
 
 /// One way to read a table.
 #[derive(Debug, Clone)]
@@ -62,18 +63,28 @@ pub fn choose(scan: &Scan, order: &[SortKey], limited: bool) -> Path {
 }
 
 fn cost(scan: &Scan, path: &Path, order: &[SortKey], limited: bool) -> f64 {
-    let per_row = if path.index.is_none() || path.covering { 1.0 } else { LOOKUP_COST_PER_ROW };
+    let per_row = match &path.index {
+        Some(index) if !path.covering => lookup_cost(scan, index),
+        _ => 1.0,
+    };
     // An index entry is smaller than a row.
     let per_row = if path.index.is_some() && path.covering { 0.8 } else { per_row };
-    let unmatched = scan.filters.len().saturating_sub(path.found.exact.len()) as i32;
     let mut rows = path.rows;
     if limited && path.ordered {
-        rows = rows.min(100.0 / FILTER_PART.powi(unmatched));
+        // So many are read until enough have passed the other conditions.
+        rows = rows.min(ROWS_WANTED * (path.rows / scan.rows()).max(1.0));
     }
     let sort =
         if order.is_empty() || path.ordered { 0.0 } else { path.rows * (path.rows.max(2.0).log2() * 0.1) };
     let lookups_setup = if path.index.is_some() && !path.covering { 1.0 } else { 0.0 };
     rows * per_row + sort + lookups_setup
+}
+
+/// What a row costs that is read through an index: the nearer the two orders, the fewer places are visited.
+fn lookup_cost(scan: &Scan, index: &IndexInfo) -> f64 {
+    let first = index.columns.first().and_then(|column| scan.stats.column(&scan.table, column.offset));
+    let order = first.map_or(0.0, |column| column.correlation.powi(2));
+    LOOKUP_COST_PER_ROW - (LOOKUP_COST_PER_ROW - LOOKUP_COST_PER_ROW_NEAR) * order
 }
 
 fn allowed(scan: &Scan, index: &IndexInfo) -> bool {
@@ -137,27 +148,20 @@ fn path(
     covering: bool,
     unique: bool,
 ) -> Path {
-    let rows = if unique { 1.0 } else { guess_rows(&found) };
+    let rows = if unique { 1.0 } else { rows_in(scan, &found) };
     let direction = gives_order(&columns, &found, order);
     let desc_index = index.as_ref().is_some_and(|index| index.columns.iter().any(|column| column.desc));
     let ordered = direction.is_some() && !desc_index && !scan.is_virtual;
     Path { index, found, covering, ordered, desc: ordered && direction == Some(true), rows, cost: 0.0 }
 }
 
-fn guess_rows(found: &Match) -> f64 {
-    let mut rows = TABLE_ROWS_GUESS;
-    for conditions in &found.conditions.columns {
-        let closed = conditions.len() > 1 || matches!(conditions[0], RangeExpr::Like { .. });
-        let part = match &conditions[0] {
-            RangeExpr::Cmp { op: RangeOp::Eq | RangeOp::NullEq, .. } | RangeExpr::IsNull => EQUAL_PART,
-            RangeExpr::In(list) => (EQUAL_PART * list.len() as f64).min(1.0),
-            RangeExpr::IsNotNull => 1.0,
-            _ if closed => CLOSED_RANGE_PART,
-            _ => RANGE_PART,
-        };
-        rows *= part;
+/// Rows in the part of a key that conditions select.
+fn rows_in(scan: &Scan, found: &Match) -> f64 {
+    if found.used.is_empty() {
+        return scan.stats.rows.max(1.0);
     }
-    rows.max(1.0)
+    let used: Vec<Expr> = found.used.iter().map(|place| scan.filters[*place].clone()).collect();
+    (scan.stats.rows * scan.selectivity(&used)).max(1.0)
 }
 
 /// Whether reading the key forwards (`Some(false)`) or backwards (`Some(true)`) gives the order asked for: columns fixed to one
@@ -210,8 +214,13 @@ pub fn lookup(scan: &Scan, conditions: &[Expr]) -> Option<(Path, Expr)> {
         let Some(value) = conditions.iter().find_map(|condition| lookup_value(condition, first)) else {
             return;
         };
-        let rows = if unique && columns.len() == 1 { 1.0 } else { TABLE_ROWS_GUESS * EQUAL_PART };
-        let cost = rows * if covering { 1.0 } else { LOOKUP_COST_PER_ROW };
+        let rows = match first.id.and_then(|id| scan.ndv(id)) {
+            _ if unique && columns.len() == 1 => 1.0,
+            Some(ndv) => (scan.stats.rows / ndv).max(1.0),
+            None => scan.stats.rows,
+        };
+        let per_row = index.as_ref().filter(|_| !covering).map_or(1.0, |index| lookup_cost(scan, index));
+        let cost = rows * per_row;
         if best.as_ref().is_some_and(|(path, _)| path.cost <= cost) {
             return;
         }

@@ -423,8 +423,7 @@ fn rest_of(filters: Vec<Expr>, exact: &[usize]) -> Vec<Expr> {
 
 fn reader(scan: Scan, access: TableAccess, path: Path, wanted: &Wanted) -> Result<(PhysicalPlan, bool)> {
     let schema = scan.schema.clone();
-    let unmatched = scan.filters.len().saturating_sub(path.found.exact.len()) as i32;
-    let rows = (path.rows * 0.8f64.powi(unmatched)).max(1.0);
+    let rows = if scan.filters.is_empty() { path.rows } else { path.rows.min(scan.rows()) };
     let filter = place_all(rest_of(scan.filters, &path.found.exact), &schema)?;
     let ordered = path.ordered;
     // A limit counts rows only where all that pass the reader count, in the order they are wanted.

@@ -33,6 +33,8 @@ pub struct Match {
     pub range: bool,
     /// Filters (by place) that the ranges make superfluous.
     pub exact: Vec<usize>,
+    /// Filters (by place) that the ranges come from.
+    pub used: Vec<usize>,
 }
 
 /// Matches filters with the leading columns of a key.
@@ -49,6 +51,7 @@ pub fn match_key(columns: &[KeyColumn], filters: &[Expr]) -> Match {
                 list |= is_list(condition);
             }
             on_column.extend(conditions);
+            found.used.push(place);
             if exact && !column.prefix {
                 found.exact.push(place);
             }

@@ -7,6 +7,7 @@ use rutile_expr::types::FieldType;
 
 use super::schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 use crate::catalog::model::TableInfo;
+use crate::statistics::{TableStats, selectivity};
 
 /// A node of the logical tree. Expressions refer to columns by id, so a node can move without renumbering.
 #[derive(Debug, Clone)]
@@ -67,6 +68,31 @@ pub struct Scan {
     pub hints: Vec<IndexHint>,
     /// Rows wanted at most, in any order.
     pub limit: Option<LimitClause>,
+    /// What is known of the table's values.
+    pub stats: Arc<TableStats>,
+}
+
+impl Scan {
+    /// Where a column of the scan stands in the table.
+    pub fn offset_of(&self, id: ColumnId) -> Option<usize> {
+        let place = self.schema.position(id)?;
+        self.offsets.get(place).copied().filter(|offset| *offset != ROWID_OFFSET)
+    }
+
+    /// What part of the table's rows passes these conditions; they may be about the scan's columns only.
+    pub fn selectivity(&self, filters: &[Expr]) -> f64 {
+        selectivity::of(&self.stats, &self.table, &|id| self.offset_of(id), filters)
+    }
+
+    /// Rows that pass the scan's own conditions; at least 1.
+    pub fn rows(&self) -> f64 {
+        (self.stats.rows * self.selectivity(&self.filters)).max(1.0)
+    }
+
+    /// Different values of a column among all the table's rows; `None` if the scan does not read it.
+    pub fn ndv(&self, id: ColumnId) -> Option<f64> {
+        Some(self.stats.ndv(&self.table, self.offset_of(id)?))
+    }
 }
 
 /// `Scan::offsets` entry of the hidden row id.

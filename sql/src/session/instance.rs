@@ -16,6 +16,7 @@ use super::variables::{Value, Values};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::context::Process;
+use crate::statistics::Statistics;
 use crate::{Error, Result};
 
 /// The MySQL version whose behaviour this server has, with our own behind it.
@@ -29,6 +30,8 @@ pub struct Instance {
     pub client: Client,
     /// Databases and tables, kept current.
     pub catalog: Arc<Catalog>,
+    /// What is known of the tables' values.
+    pub statistics: Arc<Statistics>,
     /// Settings given at start.
     pub config: Config,
     /// Who may log in.
@@ -184,6 +187,7 @@ impl Instance {
             accounts: Accounts::new(client.clone()),
             client,
             catalog,
+            statistics: Arc::default(),
             config,
             counters: Counters::default(),
             globals: RwLock::new(Arc::new(globals)),

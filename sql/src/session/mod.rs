@@ -411,6 +411,7 @@ impl Session {
             effects: Effects::default(),
             cancel,
             local_files: request.local_files.clone(),
+            statistics: Arc::clone(&self.instance.statistics),
         }
     }
 
