@@ -1,11 +1,12 @@
 //! Compiles the `.proto` files without protoc.
 
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "metapb",
     "errorpb",
     "kvrpcpb",
     "deadlock",
     "coprocessor",
+    "copr",
     "raft_serverpb",
     "tikvpb",
     "pdpb",

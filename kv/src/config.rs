@@ -132,6 +132,27 @@ pub struct Config {
     pub gc: GcConfig,
     /// Stale reads.
     pub resolved_ts: ResolvedTsConfig,
+    /// Plans that run here.
+    pub copr: CoprConfig,
+}
+
+/// Of the coprocessor.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CoprConfig {
+    /// Plans that run at once; 0 stands for the number of processors.
+    pub threads: usize,
+}
+
+impl CoprConfig {
+    /// Threads to start.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
 }
 
 /// Of what stale reads rest on.
@@ -238,6 +259,7 @@ impl Default for Config {
             raft: RaftConfig::default(),
             gc: GcConfig::default(),
             resolved_ts: ResolvedTsConfig::default(),
+            copr: CoprConfig::default(),
         }
     }
 }

@@ -18,6 +18,7 @@ package!(/** Region errors. */ errorpb, "errorpb");
 package!(/** Requests and responses of a store. */ kvrpcpb, "kvrpcpb");
 package!(/** Who waits for whom. */ deadlock, "deadlock");
 package!(/** Pushed-down computation. */ coprocessor, "coprocessor");
+package!(/** Rutile's own plans within `coprocessor` requests. */ copr, "copr");
 package!(/** Raft messages between stores and their local state. */ raft_serverpb, "raft_serverpb");
 package!(/** The service of a store. */ tikvpb, "tikvpb");
 package!(/** The service of the placement driver. */ pdpb, "pdpb");

@@ -67,6 +67,10 @@ pub struct Settings {
     pub foreign_key_checks: bool,
     /// `unique_checks`
     pub unique_checks: bool,
+    /// `rutile_coprocessor`
+    pub coprocessor: bool,
+    /// `rutile_scan_concurrency`
+    pub scan_concurrency: usize,
     /// Memory one statement may take.
     pub memory_quota_bytes: usize,
     /// The client counts rows found by UPDATE, not rows changed.
@@ -86,6 +90,8 @@ impl Default for Settings {
             auto_increment: (1, 1),
             foreign_key_checks: true,
             unique_checks: true,
+            coprocessor: true,
+            scan_concurrency: 8,
             memory_quota_bytes: 1 << 30,
             found_rows: false,
             secure_file_priv: None,

@@ -39,6 +39,6 @@ pub use read_from::ReadFrom;
 pub use rutile_proto::ids::Timestamp;
 pub use transport::{PdRequest, PdResponse, StoreRequest, StoreResponse, Transport};
 pub use txn::{
-    KeyRange, KvPair, LockOptions, LockWait, LockedValue, ReadView, Savepoint, ScanOptions, Scanner,
-    Snapshot, Transaction, TxnMode, TxnOptions,
+    Computation, ComputeStats, Computing, KeyRange, KvPair, LockOptions, LockWait, LockedValue, ReadView,
+    Savepoint, ScanOptions, Scanner, Snapshot, Transaction, TxnMode, TxnOptions,
 };

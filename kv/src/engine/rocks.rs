@@ -290,6 +290,9 @@ pub(super) fn sst_options(cf: Cf) -> Options {
     options
 }
 
+/// Neighbouring entries of which half must be deletions for a file to be compacted.
+const DELETION_WINDOW: usize = 256;
+
 fn cf_options(cf: Cf, config: &EngineConfig, cache: &Cache) -> Options {
     let mut options = table_options(cf, Some(cache));
     if cf == Cf::Write {
@@ -306,6 +309,8 @@ fn cf_options(cf: Cf, config: &EngineConfig, cache: &Cache) -> Options {
     options.set_level_zero_stop_writes_trigger(36);
     options.set_paranoid_checks(true);
     options.set_compression_per_level(&compression(cf));
+    // What was deleted must not be stepped over by every scan until enough else is written.
+    options.add_compact_on_deletion_collector_factory(DELETION_WINDOW, DELETION_WINDOW / 2, 0.5);
     options
 }
 

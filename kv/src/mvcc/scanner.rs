@@ -32,14 +32,56 @@ pub struct Scanner {
     /// `None` when locks do not matter.
     lock: Option<RegionIterator>,
     started: bool,
-    /// Room for the key that [`Scanner::next`] looks at.
+    /// Room for the key that is looked at; after [`Scanner::visit`], the last one visited.
     encoded: Vec<u8>,
     arena: Arena,
+    /// Over CF `default`, for [`Scanner::visit`].
+    values: Option<RegionIterator>,
+    visited: bool,
+    newer_seen: bool,
+    /// Bounds of the range, in PD form.
+    bounds: (Vec<u8>, Vec<u8>),
+    /// Up to where [`Scanner::visit`] has looked for locks: the first key behind it.
+    checked_to: Vec<u8>,
+}
+
+/// The key of a visited pair.
+#[derive(Clone, Copy)]
+pub enum PairKey<'a> {
+    /// In PD form.
+    Encoded(&'a [u8]),
+    /// In request form.
+    Raw(&'a [u8]),
+}
+
+impl PairKey<'_> {
+    /// Its length as it is held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            PairKey::Encoded(key) | PairKey::Raw(key) => key.len(),
+        }
+    }
+
+    /// Whether it is the empty key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends its request form.
+    pub fn raw_into(&self, out: &mut Vec<u8>) -> Result<()> {
+        match *self {
+            PairKey::Raw(key) => out.extend_from_slice(key),
+            PairKey::Encoded(mut key) => codec::decode_bytes_into(&mut key, out)?,
+        }
+        Ok(())
+    }
 }
 
 /// Keys and values of many pairs in few allocations. A pair keeps its whole piece of at most [`PIECE_BYTES_MAX`] alive.
 #[derive(Default)]
-struct Arena {
+pub struct Arena {
     piece: BytesMut,
     piece_bytes: usize,
 }
@@ -57,7 +99,16 @@ impl Arena {
         }
     }
 
-    fn value(&mut self, value: &[u8]) -> Bytes {
+    /// A copy of the key in request form.
+    pub fn key(&mut self, key: PairKey<'_>) -> Result<Bytes> {
+        match key {
+            PairKey::Raw(key) => Ok(self.value(key)),
+            PairKey::Encoded(key) => self.raw_key(key),
+        }
+    }
+
+    /// A copy of a value.
+    pub fn value(&mut self, value: &[u8]) -> Bytes {
         if value.is_empty() || value.len() > SHARED_BYTES_MAX {
             return Bytes::copy_from_slice(value);
         }
@@ -93,18 +144,194 @@ impl Scanner {
             prefix_seek: false,
             skip_cache: options.skip_cache,
         };
-        let lock = options.checks_locks().then(|| snapshot.iter(Cf::Lock, bounds()));
         let write = snapshot.iter(Cf::Write, bounds());
         Scanner {
             snapshot: snapshot.clone(),
             options,
             reverse,
             write,
-            lock,
+            lock: None,
             started: false,
             encoded: Vec::with_capacity(64),
             arena: Arena::default(),
+            values: None,
+            visited: false,
+            newer_seen: false,
+            bounds: (lower.to_vec(), upper.to_vec()),
+            checked_to: lower.to_vec(),
         }
+    }
+
+    /// Hands visible pairs over until `take` is false (there may be more then: true), or the range ends (false). A key that is locked
+    /// ends the scan with its error, which may come after the pairs around it have been handed over: they are worth nothing then.
+    ///
+    /// Locks are looked for behind the pairs, as far as those went: removed locks leave many records behind, which a look ahead over the
+    /// whole range would step over for each page again.
+    pub fn visit<E: From<Error>>(
+        &mut self,
+        take: &mut dyn FnMut(PairKey<'_>, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<bool, E> {
+        let simple = !self.reverse
+            && self.options.isolation == IsolationLevel::Si
+            && self.options.access_locks.is_empty();
+        if !simple || self.lock.is_some() {
+            return self.visit_merged(take);
+        }
+        if !self.started {
+            self.started = true;
+            self.write.seek_to_first().map_err(Error::from)?;
+        }
+        let more = loop {
+            let go_on = match self.visit_plain(take)? {
+                Some(go_on) => go_on,
+                None if !self.write.valid() => break false,
+                None => match self.step_committed()? {
+                    None => true,
+                    Some(version) => {
+                        self.visited = true;
+                        take(PairKey::Encoded(&self.encoded), &version.value)?
+                    }
+                },
+            };
+            if !go_on {
+                break true;
+            }
+        };
+        self.check_locks(more)?;
+        Ok(more)
+    }
+
+    /// As [`Scanner::visit`], in any direction and isolation.
+    fn visit_merged<E: From<Error>>(
+        &mut self,
+        take: &mut dyn FnMut(PairKey<'_>, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<bool, E> {
+        self.newer_seen = true;
+        loop {
+            match self.next()? {
+                None => return Ok(false),
+                Some((_, Err(error))) => return Err(error.into()),
+                Some((key, Ok(version))) => {
+                    self.encoded.clear();
+                    codec::encode_bytes(&mut self.encoded, &key);
+                    self.visited = true;
+                    if !take(PairKey::Raw(&key), &version.value)? {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The visible version of the key under the write cursor, whose key goes to `encoded`.
+    fn step_committed(&mut self) -> Result<Option<Version>> {
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        encoded.extend_from_slice(split_ts(self.write.key())?.0);
+        let version = self.committed_forward(&encoded);
+        self.encoded = encoded;
+        version
+    }
+
+    /// Fails for a lock between what was checked before and the last key visited (the end of the range, if there is no more).
+    fn check_locks(&mut self, more: bool) -> Result<()> {
+        let upper = match more {
+            // Just behind the key: nothing is between it and itself with a byte more.
+            true => self.encoded.iter().copied().chain([0]).collect(),
+            false => self.bounds.1.clone(),
+        };
+        let bounds = IterOptions {
+            lower: std::mem::replace(&mut self.checked_to, upper.clone()),
+            upper,
+            prefix_seek: false,
+            skip_cache: self.options.skip_cache,
+        };
+        let mut locks = self.snapshot.iter(Cf::Lock, bounds);
+        let mut found = locks.seek_to_first()?;
+        self.newer_seen |= found;
+        while found {
+            let lock = Lock::parse(locks.value())?;
+            let raw = raw_key(locks.key())?;
+            if lock_effect(&lock, &raw, &self.options) != LockEffect::Ignore {
+                return Err(blocked(&lock, raw, &self.options));
+            }
+            found = locks.next()?;
+        }
+        Ok(())
+    }
+
+    /// Forward, without locks: hands the pair under the cursor over where the newest version is the visible one, and says whether
+    /// `take` wants more. `None`: it is not as simple, or there is no more.
+    fn visit_plain<E: From<Error>>(
+        &mut self,
+        take: &mut dyn FnMut(PairKey<'_>, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<Option<bool>, E> {
+        if !self.write.valid() {
+            return Ok(None);
+        }
+        let (key, commit_ts) = split_ts(self.write.key()).map_err(Error::from)?;
+        if commit_ts > self.options.ts {
+            self.newer_seen = true;
+            return Ok(None);
+        }
+        let write = WriteRef::parse(self.write.value()).map_err(Error::from)?;
+        if write.write_type != WriteType::Put {
+            return Ok(None);
+        }
+        let mut encoded = std::mem::take(&mut self.encoded);
+        encoded.clear();
+        encoded.extend_from_slice(key);
+        let go_on = match write.short_value {
+            _ if self.options.key_only => take(PairKey::Encoded(&encoded), &[])?,
+            Some(value) => take(PairKey::Encoded(&encoded), value)?,
+            None => {
+                let start_ts = write.start_ts;
+                let cursor = self.seek_value(&encoded, start_ts)?;
+                take(PairKey::Encoded(&encoded), cursor.value())?
+            }
+        };
+        self.leave_key(&encoded)?;
+        self.encoded = encoded;
+        self.visited = true;
+        Ok(Some(go_on))
+    }
+
+    /// A cursor on the long value of a version. Rows come in the order of their values, so that the next is mostly near.
+    fn seek_value(&mut self, encoded: &[u8], start_ts: Timestamp) -> Result<&RegionIterator> {
+        let wanted = append_ts(encoded, start_ts);
+        let snapshot = &self.snapshot;
+        let skip_cache = self.options.skip_cache;
+        let cursor = self.values.get_or_insert_with(|| {
+            let bounds = IterOptions { skip_cache, ..IterOptions::default() };
+            snapshot.iter(Cf::Default, bounds)
+        });
+        let mut steps = 0;
+        while cursor.valid() && cursor.key() < &wanted[..] && steps < STEPS_BEFORE_SEEK_MAX {
+            cursor.next()?;
+            steps += 1;
+        }
+        if !(cursor.valid() && cursor.key() == &wanted[..]) {
+            cursor.seek(&wanted)?;
+        }
+        if cursor.valid() && cursor.key() == &wanted[..] {
+            return Ok(cursor);
+        }
+        Err(Error::ValueMissing { start_ts })
+    }
+
+    /// The last key visited, in request form.
+    pub fn last_key(&self) -> Result<Option<Vec<u8>>> {
+        if !self.visited {
+            return Ok(None);
+        }
+        Ok(Some(codec::decode_bytes_exact(&self.encoded)?))
+    }
+
+    /// Whether [`Scanner::visit`] met what a later snapshot may see otherwise though nothing is written in between: a version newer than
+    /// this one, or a lock.
+    #[must_use]
+    pub fn newer_seen(&self) -> bool {
+        self.newer_seen
     }
 
     /// The next key that is visible or locked; `None` at the end.
@@ -112,6 +339,12 @@ impl Scanner {
     pub fn next(&mut self) -> Result<Option<ScanItem>> {
         if !self.started {
             self.started = true;
+            if self.options.checks_locks() {
+                let (lower, upper) = self.bounds.clone();
+                let bounds =
+                    IterOptions { lower, upper, prefix_seek: false, skip_cache: self.options.skip_cache };
+                self.lock = Some(self.snapshot.iter(Cf::Lock, bounds));
+            }
             self.position()?;
         }
         let mut encoded = std::mem::take(&mut self.encoded);

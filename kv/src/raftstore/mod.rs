@@ -35,7 +35,7 @@ pub mod bootstrap;
 mod clock;
 mod command;
 mod context;
-mod keys;
+pub(crate) mod keys;
 mod load;
 mod messages;
 mod peer;

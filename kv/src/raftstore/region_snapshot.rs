@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use prost::Message;
+use rutile_proto::raft_serverpb::RaftApplyState;
 use rutile_proto::{key, metapb};
 
+use super::keys;
 use crate::engine::{Cf, EngineIterator, EngineSnapshot, IterOptions, Result};
 
 /// Bytes and keys that went through.
@@ -76,6 +79,13 @@ impl RegionSnapshot {
     #[must_use]
     pub fn term(&self) -> u64 {
         self.term
+    }
+
+    /// The index of the last command that this view has the effects of. As long as it stays, so do all records of the region.
+    pub fn applied_index(&self) -> Result<u64> {
+        let stored = self.snapshot.get(Cf::Raft, &keys::apply_state(self.region.id))?;
+        let state = stored.and_then(|bytes| RaftApplyState::decode(bytes).ok());
+        Ok(state.map_or(0, |state| state.applied_index))
     }
 
     /// Whether a key belongs to the region.

@@ -32,6 +32,7 @@ use super::service::Service;
 use super::status;
 use super::store_client::StoreClient;
 use crate::config::{Config, ConfigError};
+use crate::copr;
 use crate::engine::{self, Engine, RaftLog};
 use crate::pd_client::{self, PdClient};
 use crate::raftstore::{RaftKv, RaftStore, StoreOptions, bootstrap};
@@ -150,6 +151,9 @@ impl Node {
         wait_until_known(&raft, &*pd).await;
         let service = Service::new(Arc::clone(&raft) as Arc<dyn RaftKv>, Arc::clone(&pd), ident.cluster_id);
         let scheduler = service.scheduler().clone();
+        let endpoint = copr::Endpoint::start(scheduler.clone(), config.copr.threads())
+            .map_err(|e| engine::Error::io(&config.data_dir, &e))?;
+        let service = service.with_coprocessor(Arc::new(endpoint));
         scheduler.raise_safe_point(pd.gc_safe_point().await?);
         let stop = watch::channel(false).0;
         scheduler.connect(Arc::new(StoreClient::new(Arc::clone(&pd))));

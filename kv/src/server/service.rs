@@ -8,23 +8,17 @@ use bytes::Bytes;
 use rutile_proto::kvrpcpb::*;
 use rutile_proto::{coprocessor, errorpb, key};
 
+use crate::copr::Endpoint;
 use crate::pd_client::PdClient;
 use crate::raftstore::RaftKv;
 use crate::raw::{self, RawStore};
 use crate::txn::{self, PdTimestamps, Scheduler, TimestampSource};
 
-/// Answers coprocessor requests of the kinds it knows.
-#[tonic::async_trait]
-pub trait CoprocessorEndpoint: Send + Sync + 'static {
-    /// Runs a plan; `None` when the request's `tp` is unknown.
-    async fn handle(&self, request: coprocessor::Request) -> Option<coprocessor::Response>;
-}
-
 struct Inner {
     cluster_id: u64,
     scheduler: Scheduler,
     raw: RawStore,
-    coprocessor: Option<Arc<dyn CoprocessorEndpoint>>,
+    coprocessor: Option<Arc<Endpoint>>,
 }
 
 /// The RPCs of a store. Cheap to clone.
@@ -99,7 +93,7 @@ impl Service {
 
     /// Adds a coprocessor; call before the service is cloned.
     #[must_use]
-    pub fn with_coprocessor(self, endpoint: Arc<dyn CoprocessorEndpoint>) -> Self {
+    pub fn with_coprocessor(self, endpoint: Arc<Endpoint>) -> Self {
         let Inner { cluster_id, scheduler, raw, .. } = &*self.0;
         let (cluster_id, scheduler, raw) = (*cluster_id, scheduler.clone(), raw.clone());
         Service(Arc::new(Inner { cluster_id, scheduler, raw, coprocessor: Some(endpoint) }))

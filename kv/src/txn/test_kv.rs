@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prost::Message;
 use rutile_proto::ids::Timestamp;
 use rutile_proto::key::{data_end_key, data_key};
+use rutile_proto::raft_serverpb::RaftApplyState;
 use rutile_proto::{errorpb, kvrpcpb, metapb};
 
 use super::scheduler::{Scheduler, TimestampSource};
 use crate::config::EngineConfig;
 use crate::engine::{Cf, Engine};
 use crate::pd_client;
+use crate::raftstore::keys::apply_state;
 use crate::raftstore::{
     LockWatch, Modify, PeerState, RaftKv, RegionObserver, RegionResult, RegionSnapshot, WriteCallback,
     WriteData,
@@ -88,11 +91,13 @@ impl TestKv {
                 }
             }
         }
+        let writes = self.writes.fetch_add(1, Ordering::SeqCst) + 1;
+        let applied = RaftApplyState { applied_index: writes, ..RaftApplyState::default() };
+        batch.put(Cf::Raft, &apply_state(self.region.lock().id), &applied.encode_to_vec());
         self.engine.write(batch).unwrap();
         if let Some(watch) = &*watch {
             watch.on_changes(&mut changes);
         }
-        self.writes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Number of records in a column family.

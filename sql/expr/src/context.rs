@@ -154,6 +154,11 @@ impl Warnings {
         }
     }
 
+    /// Counts warnings whose texts are not known any more.
+    pub fn add_unkept(&self, count: u64) {
+        self.count.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// How many were raised.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -126,6 +126,9 @@ pub enum Error {
     /// The statement was killed or ran out of time.
     #[error("Query execution was interrupted")]
     Interrupted,
+    /// What a store ended an evaluation with.
+    #[error("{message}")]
+    InStore { code: u16, sqlstate: String, message: String },
     /// Stored bytes that this crate's encoders do not write.
     #[error("Corrupt encoded value: {what}")]
     Corrupt { what: String },
@@ -185,10 +188,19 @@ impl Error {
             E::Regexp { code, .. } => (*code, "HY000"),
             E::InvalidJson { .. } => (3141, "22032"),
             E::NotSupported { .. } => (1235, "42000"),
+            E::InStore { code, sqlstate, .. } => (*code, known_state(sqlstate)),
             E::Interrupted => (1317, "70100"),
             E::Corrupt { .. } | E::Internal(_) => (1105, "HY000"),
         }
     }
+}
+
+/// The SQLSTATE of this text among those that evaluation can end with.
+fn known_state(text: &str) -> &'static str {
+    const STATES: [&str; 10] =
+        ["01000", "21000", "22001", "22003", "22007", "22008", "22012", "22032", "2201E", "23000"];
+    let found = STATES.into_iter().chain(["42000", "70100"]).find(|state| *state == text);
+    found.unwrap_or("HY000")
 }
 
 impl From<arrow::error::ArrowError> for Error {

@@ -33,6 +33,18 @@ impl PhysicalExpression {
         Arc::new(PhysicalExpression { expr: Arc::new(expr), ctx: ctx.clone(), predicate: false })
     }
 
+    /// A value over an input of this schema, whose names bare columns take.
+    #[must_use]
+    pub fn over(expr: Expr, input: &Schema, ctx: &Arc<EvalContext>) -> Arc<dyn PhysicalExpr> {
+        match &expr {
+            Expr::Column { index, .. } if *index < input.fields().len() => {
+                let name = input.field(*index).name();
+                Arc::new(datafusion_physical_expr::expressions::Column::new(name, *index))
+            }
+            _ => PhysicalExpression::value(expr, ctx),
+        }
+    }
+
     /// A condition: `Boolean`.
     #[must_use]
     pub fn predicate(expr: Expr, ctx: &Arc<EvalContext>) -> Arc<dyn PhysicalExpr> {

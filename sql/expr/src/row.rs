@@ -220,6 +220,21 @@ impl<'a> RowView<'a> {
         Ok(if self.find(self.nulls, id).is_some() { Cell::Null } else { Cell::Missing })
     }
 
+    /// As [`RowView::cell`]; `hint` is where the column stood in the row before, which it most likely does here, too.
+    pub fn cell_near(&self, column_id: i64, hint: &mut usize) -> Result<Cell<'a>> {
+        if !self.large && self.present.get(*hint).is_some_and(|id| i64::from(*id) == column_id) {
+            let start = if *hint == 0 { 0 } else { self.end(*hint - 1) };
+            let bytes = self.values.get(start..self.end(*hint)).ok_or_else(|| corrupt("offsets"))?;
+            return Ok(Cell::Value(bytes));
+        }
+        if !self.large
+            && let Some(index) = self.present.iter().position(|id| i64::from(*id) == column_id)
+        {
+            *hint = index;
+        }
+        self.cell(column_id)
+    }
+
     /// A column's value; `missing` is what a row from before the column existed reads as.
     pub fn datum(&self, column_id: i64, field_type: &FieldType, missing: &Datum) -> Result<Datum> {
         match self.cell(column_id)? {
@@ -299,8 +314,16 @@ impl BatchDecoder {
     }
 }
 
+/// Up to 16 bytes of two's complement.
+fn i128_of(digits: &[u8]) -> Result<i128> {
+    let last = digits.last().ok_or_else(|| corrupt("empty decimal"))?;
+    let mut whole = [if last & 0x80 != 0 { 0xFF } else { 0 }; 16];
+    whole[..digits.len()].copy_from_slice(digits);
+    Ok(i128::from_le_bytes(whole))
+}
+
 /// Appends a stored value without making a datum of it where that saves an allocation.
-fn push_bytes(builder: &mut ColumnBuilder, bytes: &[u8], field_type: &FieldType) -> Result<()> {
+pub(crate) fn push_bytes(builder: &mut ColumnBuilder, bytes: &[u8], field_type: &FieldType) -> Result<()> {
     match builder {
         ColumnBuilder::Int(b) => b.append_value(int_of(bytes)?),
         ColumnBuilder::UInt(b) => b.append_value(uint_of(bytes)?),
@@ -312,6 +335,9 @@ fn push_bytes(builder: &mut ColumnBuilder, bytes: &[u8], field_type: &FieldType)
         }
         ColumnBuilder::Bytes(b) => b.append_value(bytes),
         ColumnBuilder::Null(_) => builder.push_null(),
+        ColumnBuilder::Decimal128(b, _, scale) if bytes.first() == Some(scale) && bytes.len() <= 17 => {
+            b.append_value(i128_of(&bytes[1..])?);
+        }
         ColumnBuilder::Decimal128(..) | ColumnBuilder::Decimal256(..) => {
             builder.push(&decode_value(bytes, field_type)?)?;
         }

@@ -1,17 +1,15 @@
-//! GROUP BY, DISTINCT and aggregate functions.
+//! GROUP BY, DISTINCT and aggregate functions, in one stage or in two.
 
 use std::sync::Arc;
 
-use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use futures::StreamExt;
-use rutile_expr::physical::PhysicalExpression;
-use rutile_expr::{Expr, agg, registry};
+use rutile_expr::store_plan::aggregate::{Grouping, Stage};
 
 use super::{ExecContext, RowStream, builder, filter, operator};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::logical::AggregateCall;
-use crate::plan::physical::{AggregateNode, PhysicalPlan};
+use crate::plan::physical::{AggregateNode, PhysicalNode, PhysicalPlan};
 
 pub(super) fn open(node: &AggregateNode, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
     let schema = plan.schema.arrow();
@@ -20,47 +18,17 @@ pub(super) fn open(node: &AggregateNode, plan: &PhysicalPlan, ctx: &ExecContext)
         let batch = filter::batch(&schema, Vec::new(), 1)?;
         return Ok(futures::stream::once(async move { Ok(batch) }).boxed());
     }
-    let input_schema = node.input.schema.arrow();
-    let input = operator::input(builder::open(&node.input, ctx)?, Arc::clone(&input_schema));
-    let build = |call: agg::AggregateCall, place: usize| -> Result<Arc<AggregateFunctionExpr>> {
-        let resolved = agg::resolve(&ctx.eval, call)?;
-        let args = resolved.args.into_iter().map(|arg| PhysicalExpression::value(arg, &ctx.eval)).collect();
-        let builder = AggregateExprBuilder::new(resolved.udaf, args)
-            .schema(Arc::clone(&input_schema))
-            .alias(format!("a{place}"))
-            .with_distinct(resolved.distinct);
-        Ok(Arc::new(builder.build()?))
+    let grouping = grouping(node, ctx)?;
+    let input_schema = match node.stage {
+        Stage::Final => grouping.partial_schema()?,
+        Stage::Whole | Stage::Partial => node.input.schema.arrow(),
     };
-    let mut calls = Vec::with_capacity(node.calls.len());
-    // Where each output column stands in what the operator gives: the groups' keys, then the calls.
-    let mut order = Vec::with_capacity(plan.schema.len());
-    let mut keys = Vec::with_capacity(node.group.len());
-    let mut originals = Vec::new();
-    for (place, expr) in node.group.iter().enumerate() {
-        let key = registry::sort_key(expr.clone());
-        if matches!(&key, Expr::Call(call) if call.func.name == "sort_key") && key != *expr {
-            // Rows of one sort key show the value of one of them.
-            order.push(node.group.len() + node.calls.len() + originals.len());
-            originals.push(expr.clone());
-        } else {
-            order.push(place);
-        }
-        keys.push((PhysicalExpression::value(key, &ctx.eval), format!("g{place}")));
+    let input = operator::input(builder::open(&node.input, ctx)?, input_schema);
+    let rows = operator::run(grouping.operator(node.stage, input)?, ctx.task())?;
+    if node.stage == Stage::Partial {
+        return Ok(rows);
     }
-    for (place, call) in node.calls.iter().enumerate() {
-        order.push(node.group.len() + place);
-        calls.push(build(resolvable(call), place)?);
-    }
-    for expr in originals {
-        let name = "any_value".to_owned();
-        let call = agg::AggregateCall { name, args: vec![expr], ..agg::AggregateCall::default() };
-        calls.push(build(call, calls.len())?);
-    }
-    let filters = vec![None; calls.len()];
-    let groups = PhysicalGroupBy::new_single(keys);
-    let operator =
-        AggregateExec::try_new(AggregateMode::Single, groups, calls, filters, input, input_schema)?;
-    let rows = operator::run(Arc::new(operator), ctx.task())?;
+    let order = grouping.order().to_vec();
     Ok(rows
         .map(move |batch| {
             let batch = batch?;
@@ -70,13 +38,26 @@ pub(super) fn open(node: &AggregateNode, plan: &PhysicalPlan, ctx: &ExecContext)
         .boxed())
 }
 
-fn resolvable(call: &AggregateCall) -> agg::AggregateCall {
-    let name = if call.name == "first_row" { "any_value" } else { &call.name };
-    agg::AggregateCall {
-        name: name.to_owned(),
-        args: call.args.clone(),
-        distinct: call.distinct,
-        order_by: call.order_by.iter().map(|key| (key.expr.clone(), key.desc)).collect(),
-        separator: call.separator.clone(),
+/// The schema of what a partial stage gives.
+pub(super) fn partial_schema(node: &AggregateNode, ctx: &ExecContext) -> Result<ArrowSchemaRef> {
+    Ok(grouping(node, ctx)?.partial_schema()?)
+}
+
+fn grouping(node: &AggregateNode, ctx: &ExecContext) -> Result<Grouping> {
+    let calls: Vec<_> = node.calls.iter().map(AggregateCall::resolvable).collect();
+    let rows = rows_below(node)?.schema.arrow();
+    Ok(Grouping::new(&node.group, &calls, &rows, &ctx.eval)?)
+}
+
+/// What gives the rows that are grouped.
+fn rows_below(node: &AggregateNode) -> Result<&PhysicalPlan> {
+    if node.stage != Stage::Final {
+        return Ok(&node.input);
     }
+    if let PhysicalNode::Gather(gather) = &node.input.node
+        && let PhysicalNode::Aggregate(partial) = &gather.input.node
+    {
+        return Ok(&partial.input);
+    }
+    Err(Error::internal("a final aggregation has no partial one below"))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rutile_client::KvPair;
 
-use super::row_batch::RowDecoder;
+use super::row_batch::BatchDecoder;
 use super::table_reader::passing;
 use super::{ExecContext, RowStream, filter, lock, point_get};
 use crate::error::Result;
@@ -24,7 +24,7 @@ pub(super) fn open(get: &BatchPointGet, schema: &SchemaRef, ctx: &ExecContext) -
 
 async fn run(get: &BatchPointGet, schema: &SchemaRef, ctx: &ExecContext) -> Result<RecordBatch> {
     let view = lock::view(get.lock, ctx).await?;
-    let mut decoder = RowDecoder::new(&get.access, schema.arrow(), &ctx.eval, get.keys.len())?;
+    let mut decoder = BatchDecoder::of_rows(&get.access, schema.arrow(), &ctx.eval, get.keys.len())?;
     let keys = row_keys(get, &view, ctx).await?;
     let mut values = view.batch_get(keys.clone()).await?;
     let mut rows: Vec<KvPair> =

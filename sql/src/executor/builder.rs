@@ -51,6 +51,7 @@ fn open_node(plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
             Ok(super::limit::limited(open(input, ctx)?, bounds))
         }
         PhysicalNode::Union { inputs } => union(inputs, &plan.schema, ctx),
+        PhysicalNode::Gather(gather) => super::gather::open(gather, plan, ctx),
         PhysicalNode::Apply(apply) => super::apply::open(apply, &plan.schema, ctx),
     }
 }

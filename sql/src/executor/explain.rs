@@ -25,9 +25,51 @@ pub struct Measure {
     pub rows: usize,
     pub batches: usize,
     pub time: Duration,
+    /// Of a node whose input ran in the stores.
+    pub stores: Option<StoreWork>,
 }
 
-fn key(plan: &PhysicalPlan) -> usize {
+/// What the stores did for a node.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct StoreWork {
+    pub regions: u64,
+    pub requests: u64,
+    pub retries: u64,
+    pub scanned_keys: u64,
+    pub returned_rows: u64,
+    /// Bytes of answers.
+    pub bytes: u64,
+    /// Added up over all pages.
+    pub store_time_ns: u64,
+}
+
+impl Profile {
+    /// Adds to what the stores did for a node.
+    pub fn add_store_work(&self, node: usize, add: impl FnOnce(&mut StoreWork)) {
+        let mut nodes = self.nodes.lock();
+        add(nodes.entry(node).or_default().stores.get_or_insert_default());
+    }
+}
+
+impl Measure {
+    fn text(&self) -> String {
+        let own = format!("time:{:?}, loops:{}", self.time, self.batches);
+        let Some(work) = self.stores else { return own };
+        format!(
+            "{own}, regions:{}, requests:{}, retries:{}, scanned keys:{}, returned rows:{}, bytes:{}, store time:{:?}",
+            work.regions,
+            work.requests,
+            work.retries,
+            work.scanned_keys,
+            work.returned_rows,
+            work.bytes,
+            Duration::from_nanos(work.store_time_ns)
+        )
+    }
+}
+
+/// What a node is known by.
+pub(super) fn key(plan: &PhysicalPlan) -> usize {
     std::ptr::from_ref(plan) as usize
 }
 
@@ -61,7 +103,7 @@ pub(super) async fn run(explain: &ExplainPlan, ctx: ExecContext) -> Result<Outpu
     let measure = |plan: &PhysicalPlan| {
         let nodes = profile.as_ref()?.nodes.lock();
         let measure = nodes.get(&key(plan)).copied().unwrap_or_default();
-        Some((measure.rows, format!("time:{:?}, loops:{}", measure.time, measure.batches)))
+        Some((measure.rows, measure.text()))
     };
     let lines = describe(&explain.target, &measure);
     let schema = Arc::clone(&explain.schema);

@@ -1,26 +1,16 @@
 //! Conditions and computed columns over a batch.
 
-use arrow::array::{ArrayRef, BooleanArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use rutile_expr::array::ColumnBuilder;
 use rutile_expr::{EvalContext, Expr, Input};
 
 use crate::error::Result;
 
 /// The rows for which all conditions are true. Each condition sees only what those before it let pass.
-pub fn filter(mut batch: RecordBatch, predicates: &[Expr], eval: &EvalContext) -> Result<RecordBatch> {
-    for predicate in predicates {
-        if batch.num_rows() == 0 {
-            break;
-        }
-        let passes: BooleanArray = predicate.eval_predicate(eval, &batch)?;
-        if passes.true_count() < batch.num_rows() {
-            batch = filter_record_batch(&batch, &passes)?;
-        }
-    }
-    Ok(batch)
+pub fn filter(batch: RecordBatch, predicates: &[Expr], eval: &EvalContext) -> Result<RecordBatch> {
+    Ok(rutile_expr::batch::filter(batch, predicates, eval)?)
 }
 
 /// A batch of computed columns.
@@ -30,11 +20,7 @@ pub fn project(
     schema: &SchemaRef,
     eval: &EvalContext,
 ) -> Result<RecordBatch> {
-    let mut arrays = Vec::with_capacity(exprs.len());
-    for expr in exprs {
-        arrays.push(expr.eval(eval, input)?);
-    }
-    batch(schema, arrays, input.num_rows())
+    Ok(rutile_expr::batch::project(input, exprs, schema, eval)?)
 }
 
 /// Whether an expression assigns a user variable.
@@ -68,6 +54,5 @@ pub fn project_by_row(
 
 /// A batch that may have no columns and yet has rows.
 pub fn batch(schema: &SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(SchemaRef::clone(schema), arrays, &options)?)
+    Ok(rutile_expr::batch::of_arrays(schema, arrays, rows)?)
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rutile_client::{KvPair, ReadView};
 
-use super::row_batch::RowDecoder;
+use super::row_batch::BatchDecoder;
 use super::table_reader::{Pages, left, passing};
 use super::{ExecContext, RowStream, filter, key_ranges, limit, lock};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::table::row::row_key;
 pub(super) fn open(reader: &IndexLookup, schema: &SchemaRef, ctx: &ExecContext) -> Result<RowStream> {
     let ranges = key_ranges::of_index(&reader.access.table, &reader.index, &reader.conditions, &ctx.eval)?;
     let bounds = reader.limit.as_ref().map(|clause| limit::bounds(clause, &ctx.eval)).transpose()?;
-    let decoder = RowDecoder::new(&reader.access, schema.arrow(), &ctx.eval, 64)?;
+    let decoder = BatchDecoder::of_rows(&reader.access, schema.arrow(), &ctx.eval, 64)?;
     let pages = Pages::new(ranges, reader.desc, false, bounds.filter(|_| reader.filter.is_empty()));
     let state = Reading { reader: reader.clone(), decoder, pages, ctx: ctx.clone(), left: left(bounds) };
     Ok(futures::stream::try_unfold(state, |mut state| async move {
@@ -28,7 +28,7 @@ pub(super) fn open(reader: &IndexLookup, schema: &SchemaRef, ctx: &ExecContext) 
 
 struct Reading {
     reader: IndexLookup,
-    decoder: RowDecoder,
+    decoder: BatchDecoder,
     pages: Pages,
     ctx: ExecContext,
     left: usize,

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 
-use super::row_batch::EntryDecoder;
+use super::row_batch::BatchDecoder;
 use super::table_reader::{Pages, left};
 use super::{ExecContext, RowStream, filter, key_ranges, limit};
 use crate::error::Result;
@@ -12,10 +12,10 @@ use crate::plan::physical::IndexReader;
 pub(super) fn open(reader: &IndexReader, schema: &SchemaRef, ctx: &ExecContext) -> Result<RowStream> {
     let ranges = key_ranges::of_index(&reader.access.table, &reader.index, &reader.conditions, &ctx.eval)?;
     let bounds = reader.limit.as_ref().map(|clause| limit::bounds(clause, &ctx.eval)).transpose()?;
-    let decoder = EntryDecoder::new(&reader.access, &reader.index, schema.arrow(), &ctx.eval);
+    let decoder = BatchDecoder::of_entries(&reader.access, &reader.index, schema.arrow(), &ctx.eval);
     let pages = Pages::new(ranges, reader.desc, false, bounds.filter(|_| reader.filter.is_empty()));
     let state = (reader.filter.clone(), decoder, pages, ctx.clone(), left(bounds));
-    Ok(futures::stream::try_unfold(state, |(predicates, decoder, mut pages, ctx, mut left)| async move {
+    Ok(futures::stream::try_unfold(state, |(predicates, mut decoder, mut pages, ctx, mut left)| async move {
         while left > 0 {
             ctx.statement.check_cancelled()?;
             let view = ctx.statement.txn.read_view().await?;

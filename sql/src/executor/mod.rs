@@ -13,6 +13,7 @@ pub mod delete;
 pub mod dml;
 pub mod explain;
 pub mod filter;
+pub mod gather;
 pub mod index_join;
 pub mod index_lookup;
 pub mod index_reader;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use rutile_client::ReadView;
 use rutile_expr::types::Datum;
 
-use super::row_batch::RowDecoder;
+use super::row_batch::BatchDecoder;
 use super::{ExecContext, RowStream, filter, key_ranges, lock};
 use crate::catalog::model::{HandleKind, TableInfo};
 use crate::error::Result;
@@ -45,13 +45,13 @@ pub async fn run(
     let Some(handle) = find_handle(table, &get.key, &values, &view, get, ctx).await? else { return Ok(None) };
     let key = row_key(table.id, &handle);
     let value = match get.lock.filter(|_| lock::takes_locks(get.lock, ctx)) {
-        Some(clause) => lock::lock_values(vec![key], clause, ctx).await?.pop().flatten(),
+        Some(clause) => lock::lock_values(vec![key.clone()], clause, ctx).await?.pop().flatten(),
         None => read(&view, &key).await?,
     };
     let Some(value) = value else { return Ok(None) };
     let input = get.columns.arrow();
-    let mut decoder = RowDecoder::new(&get.access, input, &ctx.eval, 1)?;
-    let mut row = decoder.decode_one(&handle, &value)?;
+    let mut decoder = BatchDecoder::of_rows(&get.access, input, &ctx.eval, 1)?;
+    let mut row = decoder.decode_one(&key, &value)?;
     if !get.filter.is_empty() {
         row = filter::filter(row, &get.filter, &ctx.eval)?;
         if row.num_rows() == 0 {

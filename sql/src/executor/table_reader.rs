@@ -7,7 +7,7 @@ use futures::StreamExt;
 use rutile_client::{KeyRange, KvPair, ReadView, ScanOptions, Scanner};
 
 use super::limit::{self, Bounds};
-use super::row_batch::RowDecoder;
+use super::row_batch::BatchDecoder;
 use super::{ExecContext, RowStream, filter, key_ranges, lock};
 use crate::error::Result;
 use crate::plan::SchemaRef;
@@ -17,7 +17,7 @@ use crate::plan::physical::TableReader;
 pub(super) fn open(reader: &TableReader, schema: &SchemaRef, ctx: &ExecContext) -> Result<RowStream> {
     let ranges = key_ranges::of_table(&reader.access.table, &reader.conditions, &ctx.eval)?;
     let bounds = reader.limit.as_ref().map(|clause| limit::bounds(clause, &ctx.eval)).transpose()?;
-    let decoder = RowDecoder::new(&reader.access, schema.arrow(), &ctx.eval, 64)?;
+    let decoder = BatchDecoder::of_rows(&reader.access, schema.arrow(), &ctx.eval, 64)?;
     let locks = lock::takes_locks(reader.lock, ctx);
     // Locked rows come with their values anyway, but a filter wants to see them first.
     let key_only = decoder.keys_only() || (locks && reader.filter.is_empty());
@@ -37,7 +37,7 @@ pub(super) fn left(bounds: Option<Bounds>) -> usize {
 
 struct Reading {
     reader: TableReader,
-    decoder: RowDecoder,
+    decoder: BatchDecoder,
     pages: Pages,
     ctx: ExecContext,
     locks: bool,
@@ -77,7 +77,7 @@ impl Reading {
 /// The pairs whose rows pass a filter.
 pub(super) fn passing(
     pairs: Vec<KvPair>,
-    decoder: &mut RowDecoder,
+    decoder: &mut BatchDecoder,
     predicates: &[rutile_expr::Expr],
     ctx: &ExecContext,
 ) -> Result<Vec<KvPair>> {

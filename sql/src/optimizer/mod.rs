@@ -3,12 +3,14 @@
 //! Rules rewrite the logical tree: constants spread over equalities ([`rules::propagate`]), conditions go down to where their
 //! columns come from ([`rules::push_down`]), inner joins are put in an order that joins on conditions ([`join_order`]), the
 //! greatest and least values come from a key's ends ([`rules::extreme`]), columns nobody reads are dropped
-//! ([`rules::prune_columns`]), limits go down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read. All of it is pure.
+//! ([`rules::prune_columns`]), limits go down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read; [`push_to_stores`] lets the stores do
+//! what they can. All of it is pure.
 
 pub mod access_path;
 mod join_key;
 pub mod join_order;
 mod physical;
+mod push_to_stores;
 pub mod ranges;
 pub mod rules;
 
@@ -43,7 +45,7 @@ pub fn optimize(bound: Bound, eval: &EvalContext) -> Result<Plan> {
 
 /// Optimizes one query.
 pub fn optimize_query(plan: LogicalPlan, eval: &EvalContext) -> Result<PhysicalPlan> {
-    physical::plan(rewrite(plan, eval))
+    Ok(push_to_stores::push(physical::plan(rewrite(plan, eval))?))
 }
 
 /// The rules, in order.

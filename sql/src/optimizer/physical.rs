@@ -9,7 +9,7 @@ use crate::plan::logical::{
 };
 use crate::plan::physical::{
     AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexJoin, IndexLookup, IndexReader,
-    LoopJoin, MemTable, PhysicalNode, PhysicalPlan, PointGet, TableAccess, TableReader,
+    LoopJoin, MemTable, PhysicalNode, PhysicalPlan, PointGet, Stage, TableAccess, TableReader,
 };
 use crate::plan::schema::{Schema, SchemaRef};
 
@@ -175,7 +175,7 @@ fn distinct(input: PhysicalPlan) -> PhysicalPlan {
     let group =
         schema.columns.iter().enumerate().map(|(i, c)| Expr::column(i, &c.name, c.ty.clone())).collect();
     let rows = input.rows;
-    let aggregate = AggregateNode { input: Box::new(input), group, calls: Vec::new() };
+    let aggregate = AggregateNode { stage: Stage::Whole, input: Box::new(input), group, calls: Vec::new() };
     PhysicalPlan { node: PhysicalNode::Aggregate(aggregate), schema, rows }
 }
 
@@ -193,7 +193,7 @@ fn aggregate_node(aggregate: Aggregate) -> Result<PhysicalPlan> {
         }
         placed.push(AggregateCall { args, order_by, ..call });
     }
-    let aggregate = AggregateNode { input: Box::new(input), group, calls: placed };
+    let aggregate = AggregateNode { stage: Stage::Whole, input: Box::new(input), group, calls: placed };
     Ok(PhysicalPlan { node: PhysicalNode::Aggregate(aggregate), schema, rows })
 }
 
@@ -425,7 +425,7 @@ fn reader(scan: Scan, access: TableAccess, path: Path, wanted: &Wanted) -> Resul
     let schema = scan.schema.clone();
     let rows = if scan.filters.is_empty() { path.rows } else { path.rows.min(scan.rows()) };
     let filter = place_all(rest_of(scan.filters, &path.found.exact), &schema)?;
-    let ordered = path.ordered;
+    let (ordered, scanned) = (path.ordered, path.rows);
     // A limit counts rows only where all that pass the reader count, in the order they are wanted.
     let limit = if wanted.order.is_empty() || ordered { wanted.limit.clone().or(scan.limit) } else { None };
     let (conditions, desc, keep_order, lock) = (path.found.conditions, path.desc, ordered, scan.lock);
@@ -438,6 +438,7 @@ fn reader(scan: Scan, access: TableAccess, path: Path, wanted: &Wanted) -> Resul
             keep_order,
             limit,
             lock,
+            scanned,
         }),
         Some(index) if path.covering => PhysicalNode::IndexReader(IndexReader {
             access,
@@ -447,6 +448,7 @@ fn reader(scan: Scan, access: TableAccess, path: Path, wanted: &Wanted) -> Resul
             desc,
             keep_order,
             limit,
+            scanned,
         }),
         Some(index) => PhysicalNode::IndexLookup(IndexLookup {
             access,

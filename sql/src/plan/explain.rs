@@ -4,7 +4,7 @@ use rutile_expr::Expr;
 
 use super::dml::{InsertSource, InsertValue};
 use super::logical::{JoinKind, LimitClause, SortKey};
-use super::physical::{PhysicalNode, PhysicalPlan, PointKey, TableAccess};
+use super::physical::{PhysicalNode, PhysicalPlan, PointKey, Stage, TableAccess};
 use super::range::{AccessConditions, RangeExpr, RangeOp};
 use super::{Plan, PlanBody, SubqueryKind};
 use crate::catalog::model::IndexInfo;
@@ -23,7 +23,7 @@ pub fn titles(analyze: bool) -> &'static [&'static str] {
 
 /// The lines for a plan.
 pub fn describe(plan: &Plan, measure: MeasureFn<'_>) -> Vec<Vec<String>> {
-    let mut lines = Lines { out: Vec::new(), measure, serial: 0 };
+    let mut lines = Lines { out: Vec::new(), measure, serial: 0, task: "root" };
     match &plan.body {
         PlanBody::Query(query) => lines.node(query, "", ""),
         PlanBody::Insert(insert) => {
@@ -71,6 +71,8 @@ struct Lines<'a> {
     out: Vec<Vec<String>>,
     measure: MeasureFn<'a>,
     serial: usize,
+    /// Who runs the node: the SQL server (`root`) or the stores (`store`).
+    task: &'static str,
 }
 
 impl Lines<'_> {
@@ -85,10 +87,15 @@ impl Lines<'_> {
         let (name, object, info) = facts(plan);
         let id = format!("{branch}{name}_{}", self.serial);
         let rows = format!("{:.2}", plan.rows);
+        let task = self.task.to_owned();
         self.out.push(match (self.measure)(plan) {
-            Some((actual, run)) => vec![id, rows, actual.to_string(), "root".into(), object, run, info],
-            None => vec![id, rows, "root".into(), object, info],
+            Some((actual, run)) => vec![id, rows, actual.to_string(), task, object, run, info],
+            None => vec![id, rows, task, object, info],
         });
+        let outside = self.task;
+        if matches!(plan.node, PhysicalNode::Gather(_)) {
+            self.task = "store";
+        }
         let inputs = plan.inputs();
         let count = inputs.len();
         for (i, input) in inputs.into_iter().enumerate() {
@@ -97,6 +104,7 @@ impl Lines<'_> {
             let below = format!("{indent}{}", if last { "  " } else { "│ " });
             self.node(input, &branch, &below);
         }
+        self.task = outside;
     }
 }
 
@@ -173,7 +181,12 @@ fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
                 false => format!("group by:{}", exprs(&aggregate.group)),
             };
             let calls = if calls.is_empty() { calls } else { format!("funcs:{calls}") };
-            ("HashAgg", String::new(), joined([group, calls]))
+            let stage = match aggregate.stage {
+                Stage::Whole => String::new(),
+                Stage::Partial => "partial".to_owned(),
+                Stage::Final => "final".to_owned(),
+            };
+            ("HashAgg", String::new(), joined([stage, group, calls]))
         }
         PhysicalNode::Sort { keys, limit, .. } => match limit {
             Some(limit) => ("TopN", String::new(), joined([sort_keys(keys), limit_text(limit)])),
@@ -181,6 +194,10 @@ fn facts(plan: &PhysicalPlan) -> (&'static str, String, String) {
         },
         PhysicalNode::Limit { limit, .. } => ("Limit", String::new(), limit_text(limit)),
         PhysicalNode::Union { .. } => ("Union", String::new(), String::new()),
+        PhysicalNode::Gather(gather) => {
+            let order = if gather.keep_order { "keep order:true" } else { "" };
+            ("Gather", String::new(), order.to_owned())
+        }
         PhysicalNode::Apply(_) => ("Apply", String::new(), String::new()),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rutile_expr::Expr;
 use rutile_expr::types::FieldType;
+use rutile_expr::{Expr, agg};
 
 use super::schema::{ColumnId, OutputColumn, Schema, SchemaRef};
 use crate::catalog::model::TableInfo;
@@ -177,6 +177,18 @@ pub struct AggregateCall {
 }
 
 impl AggregateCall {
+    /// The call as the expression library knows it.
+    pub fn resolvable(&self) -> agg::AggregateCall {
+        let name = if self.name == "first_row" { "any_value" } else { &self.name };
+        agg::AggregateCall {
+            name: name.to_owned(),
+            args: self.args.clone(),
+            distinct: self.distinct,
+            order_by: self.order_by.iter().map(|key| (key.expr.clone(), key.desc)).collect(),
+            separator: self.separator.clone(),
+        }
+    }
+
     /// A call without DISTINCT or an order.
     pub fn new(name: &str, args: Vec<Expr>, output: OutputColumn) -> Self {
         let name = name.to_owned();

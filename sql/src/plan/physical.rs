@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use rutile_expr::Expr;
+pub use rutile_expr::store_plan::aggregate::Stage;
 
 use super::logical::{AggregateCall, JoinKind, LimitClause, LockClause, SortKey};
 use super::range::AccessConditions;
@@ -56,6 +57,8 @@ pub enum PhysicalNode {
         inputs: Vec<PhysicalPlan>,
     },
     Apply(Apply),
+    /// Runs its input in the stores that hold the rows, region by region.
+    Gather(Gather),
 }
 
 /// What a reader takes from a table. Output column i is `table.columns[offsets[i]]`.
@@ -109,6 +112,8 @@ pub struct TableReader {
     pub keep_order: bool,
     pub limit: Option<LimitClause>,
     pub lock: Option<LockClause>,
+    /// Estimated number of rows looked at.
+    pub scanned: f64,
 }
 
 /// Rows restored from an index alone.
@@ -121,6 +126,8 @@ pub struct IndexReader {
     pub desc: bool,
     pub keep_order: bool,
     pub limit: Option<LimitClause>,
+    /// Estimated number of entries looked at.
+    pub scanned: f64,
 }
 
 /// Handles from an index, then their rows.
@@ -182,9 +189,21 @@ pub struct IndexJoin {
 /// Output: the group columns, then the calls.
 #[derive(Debug, Clone)]
 pub struct AggregateNode {
+    /// In two stages: a final one over the [`Gather`] of a partial one with the same groups and calls, which are expressions over the
+    /// partial one's input in both. What a partial one gives are states: its schema names what they become.
+    pub stage: Stage,
     pub input: Box<PhysicalPlan>,
     pub group: Vec<Expr>,
     pub calls: Vec<AggregateCall>,
+}
+
+/// A chain over one reader. Where stores cannot do it (own writes of the transaction, the switch `rutile_coprocessor`), the same chain
+/// runs here.
+#[derive(Debug, Clone)]
+pub struct Gather {
+    pub input: Box<PhysicalPlan>,
+    /// The parent relies on the order of keys.
+    pub keep_order: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -215,6 +234,7 @@ impl PhysicalPlan {
             PhysicalNode::HashJoin(join) => vec![&join.left, &join.right],
             PhysicalNode::LoopJoin(join) => vec![&join.left, &join.right],
             PhysicalNode::IndexJoin(join) => vec![&join.outer, &join.inner],
+            PhysicalNode::Gather(gather) => vec![&gather.input],
             PhysicalNode::Union { inputs } => inputs.iter().collect(),
             PhysicalNode::Apply(apply) => vec![&apply.outer, &apply.inner],
         }

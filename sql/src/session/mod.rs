@@ -432,6 +432,8 @@ impl Session {
             auto_increment: settings.auto_increment,
             foreign_key_checks: settings.foreign_key_checks,
             unique_checks: settings.unique_checks,
+            coprocessor: settings.coprocessor,
+            scan_concurrency: settings.scan_concurrency,
             memory_quota_bytes: self.instance.config.memory_quota_query_bytes,
             found_rows: self.count_found,
             secure_file_priv: self.instance.config.secure_file_priv.clone(),

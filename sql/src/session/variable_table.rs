@@ -242,10 +242,14 @@ pub const VARIABLES: &[Variable] = &[
     global("regexp_time_limit", ANY, "32"),
     global("require_secure_transport", Bool, "OFF"),
     session("resultset_metadata", FixedText, "FULL"),
+    // Of this server: whether stores filter, group and sort their rows; off moves all rows here.
+    both("rutile_coprocessor", Bool, "ON"),
     // Of this server: seconds; SELECT outside a transaction may read data of this long ago, from any replica. 0: of now.
     both("rutile_read_staleness", UInt(0, 86_400), "0"),
     // Of this server: which replicas SELECT reads.
     both("rutile_replica_read", Enum(&["leader", "follower", "leader-and-follower"]), "leader"),
+    // Of this server: regions that one scan reads at once.
+    both("rutile_scan_concurrency", UInt(1, 256), "8"),
     // Of this server: lets SET ask for SERIALIZABLE or READ UNCOMMITTED and get REPEATABLE READ.
     both("rutile_skip_isolation_level_check", Bool, "OFF"),
     // Of this server: whether BEGIN starts a pessimistic or an optimistic transaction.

@@ -263,6 +263,10 @@ pub struct Derived {
     pub read_only: bool,
     /// `rutile_txn_mode` is optimistic.
     pub optimistic: bool,
+    /// `rutile_coprocessor`
+    pub coprocessor: bool,
+    /// `rutile_scan_concurrency`
+    pub scan_concurrency: usize,
     /// `rutile_replica_read`
     pub read_from: ReadFrom,
     /// `rutile_read_staleness`; 0 is none.
@@ -376,6 +380,8 @@ fn derive(get: &dyn Fn(&'static str) -> Value) -> Derived {
         },
         read_only: get("transaction_read_only").is_on(),
         optimistic: get("rutile_txn_mode").as_str() == "optimistic",
+        coprocessor: get("rutile_coprocessor").is_on(),
+        scan_concurrency: number("rutile_scan_concurrency") as usize,
         read_from: match get("rutile_replica_read").as_str() {
             "follower" => ReadFrom::Follower,
             "leader-and-follower" => ReadFrom::Any,

@@ -12,6 +12,7 @@ use rutile_client::KeyRange;
 use rutile_expr::EvalContext;
 use rutile_expr::index_key::{self, KeyPart};
 use rutile_expr::row::RowView;
+use rutile_expr::store_plan::scan::{HAS_HANDLE, split_value};
 use rutile_expr::types::format::to_text;
 use rutile_expr::types::{Datum, FieldType};
 use rutile_proto::codec;
@@ -20,9 +21,6 @@ use super::constraint::to_storage;
 use super::row::{self, Handle, PREFIX_LEN};
 use crate::catalog::model::{HandleKind, IndexColumnInfo, IndexInfo, TableInfo};
 use crate::{Error, Result};
-
-/// The value holds the handle.
-const HAS_HANDLE: u8 = 1;
 
 /// One index entry as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,19 +158,6 @@ pub fn entry(
 /// Whether the index keeps this column's value in the entry's value, as its key does not give it back.
 pub fn is_restored(table: &TableInfo, part: &IndexColumnInfo) -> bool {
     part.prefix.is_none() && !index_key::is_restorable(&key_part(&table.columns[part.offset].ty, part))
-}
-
-/// The handle in an entry's value, and the restore part behind it.
-fn split_value(value: &[u8]) -> Result<(Option<&[u8]>, &[u8])> {
-    let corrupt = || Error::internal("an index entry has a malformed value");
-    let (flags, rest) = value.split_first().ok_or_else(corrupt)?;
-    if flags & HAS_HANDLE == 0 {
-        return Ok((None, rest));
-    }
-    let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(corrupt)?;
-    let length = usize::from(u16::from_be_bytes(*length));
-    let (handle, rest) = rest.split_at_checked(length).ok_or_else(corrupt)?;
-    Ok((Some(handle), rest))
 }
 
 /// The handle of the row that an entry belongs to.

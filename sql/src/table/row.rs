@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rutile_client::KeyRange;
 use rutile_expr::EvalContext;
 use rutile_expr::row::{Cell, RowView};
+pub use rutile_expr::store_plan::scan::PREFIX_LEN;
 use rutile_expr::types::{Datum, MysqlType};
 use rutile_proto::codec;
 
@@ -21,8 +22,6 @@ pub const TABLE_PREFIX: u8 = b't';
 pub const ROW_MARK: &[u8; 2] = b"_r";
 /// Between the table's id and an index's id.
 pub const INDEX_MARK: &[u8; 2] = b"_i";
-/// `t`, the table's id, a mark.
-pub const PREFIX_LEN: usize = 1 + 8 + 2;
 
 const SIGN: u64 = 1 << 63;
 

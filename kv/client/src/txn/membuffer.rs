@@ -90,6 +90,15 @@ impl MemBuffer {
         entries.map(|(k, e)| (k.clone(), e.value.clone())).collect()
     }
 
+    /// Whether there are own writes within a range.
+    pub fn touches(&self, range: &KeyRange) -> bool {
+        if range.is_empty() || self.entries.is_empty() {
+            return false;
+        }
+        let end = if range.end.is_empty() { Bound::Unbounded } else { Bound::Excluded(&range.end[..]) };
+        self.entries.range::<[u8], _>((Bound::Included(&range.start[..]), end)).next().is_some()
+    }
+
     /// All writes, in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Entry)> {
         self.entries.iter()

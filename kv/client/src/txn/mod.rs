@@ -10,6 +10,7 @@ use rutile_proto::codec;
 use crate::sender::Cluster;
 
 mod committer;
+mod compute;
 pub(crate) mod gc;
 mod membuffer;
 mod open;
@@ -20,6 +21,7 @@ mod snapshot;
 mod transaction;
 mod view;
 
+pub use compute::{Computation, ComputeStats, Computing};
 pub use scanner::Scanner;
 pub use snapshot::Snapshot;
 pub use transaction::{LockOptions, LockWait, LockedValue, Savepoint, Transaction, TxnMode, TxnOptions};

@@ -213,6 +213,10 @@ impl Transaction {
         self.inner.state.lock().buffer.get(key)
     }
 
+    pub(crate) fn has_own_writes(&self, range: &KeyRange) -> bool {
+        self.inner.state.lock().buffer.touches(range)
+    }
+
     pub(crate) fn own_writes(&self, range: &KeyRange) -> Vec<(Bytes, Option<Bytes>)> {
         self.inner.state.lock().buffer.range(range)
     }

@@ -7,7 +7,7 @@ use rutile_proto::ids::Timestamp;
 
 use crate::error::Result;
 use crate::read_from::ReadFrom;
-use crate::txn::{KeyRange, ScanOptions, Scanner, Snapshot, Transaction};
+use crate::txn::{Computation, Computing, KeyRange, ScanOptions, Scanner, Snapshot, Transaction};
 
 /// Reads of one statement. Cheap to clone. Made from a [`Snapshot`] (no transaction) or by [`Transaction::view`].
 #[derive(Clone)]
@@ -75,6 +75,19 @@ impl ReadView {
     pub fn scan(&self, range: KeyRange, options: ScanOptions) -> Scanner {
         let own = self.own.as_ref().map_or_else(Vec::new, |txn| txn.own_writes(&range));
         Scanner::new(self.snapshot.clone(), range, options, own)
+    }
+
+    /// Whether a transaction of its own has written within one of the ranges.
+    #[must_use]
+    pub fn has_own_writes(&self, ranges: &[KeyRange]) -> bool {
+        let own = self.own.as_ref().filter(|txn| txn.is_dirty());
+        own.is_some_and(|txn| ranges.iter().any(|range| txn.has_own_writes(range)))
+    }
+
+    /// Runs a plan over ranges (in key order, not overlapping) in the stores. Own writes are **not** seen there.
+    #[must_use]
+    pub fn compute(&self, ranges: Vec<KeyRange>, job: Computation) -> Computing {
+        Computing::new(self.snapshot.clone(), ranges, job)
     }
 
     fn own_write(&self, key: &[u8]) -> Option<Option<Bytes>> {

@@ -1,11 +1,11 @@
 //! KvScan.
 
 use rutile_proto::ids::Timestamp;
-use rutile_proto::kvrpcpb::{KvPair, ScanRequest, ScanResponse};
+use rutile_proto::kvrpcpb::{IsolationLevel, KvPair, ScanRequest, ScanResponse};
 
 use super::{INLINE_SCAN_LIMIT, encoded_bound};
-use crate::mvcc::ReadOptions;
-use crate::mvcc::scanner::Scanner;
+use crate::mvcc::scanner::{Arena, PairKey, Scanner};
+use crate::mvcc::{self, ReadOptions};
 use crate::raftstore::RegionSnapshot;
 use crate::txn::error::{Error, Result};
 use crate::txn::replica_read::ReadScope;
@@ -36,6 +36,28 @@ impl Scheduler {
     }
 }
 
+/// The pairs of a page without locks; the error of one of the locks otherwise.
+fn visited_pairs(
+    snapshot: &RegionSnapshot,
+    lower: &[u8],
+    upper: &[u8],
+    options: ReadOptions,
+    limit: usize,
+) -> Result<Vec<KvPair>> {
+    let mut pairs = Vec::with_capacity(limit.min(1024));
+    let mut bytes = 0;
+    let mut arena = Arena::default();
+    let mut scanner = Scanner::new(snapshot, lower, upper, false, options);
+    scanner.visit(&mut |key: PairKey<'_>, value: &[u8]| {
+        let (key, value) = (arena.key(key)?, arena.value(value));
+        bytes += key.len() + value.len();
+        pairs.push(KvPair { key, value, ..KvPair::default() });
+        Ok::<bool, Error>(pairs.len() < limit)
+    })?;
+    snapshot.count_read(pairs.len(), bytes);
+    Ok(pairs)
+}
+
 fn scan_pairs(
     snapshot: &RegionSnapshot,
     lower: &[u8],
@@ -47,6 +69,12 @@ fn scan_pairs(
     let mut pairs = Vec::with_capacity(limit.min(1024));
     if limit == 0 {
         return Ok(pairs);
+    }
+    if !reverse && options.isolation == IsolationLevel::Si {
+        match visited_pairs(snapshot, lower, upper, options.clone(), limit) {
+            Err(Error::Mvcc(mvcc::Error::KeyIsLocked(_))) => {}
+            done => return done,
+        }
     }
     let mut bytes = 0;
     let mut scanner = Scanner::new(snapshot, lower, upper, reverse, options);

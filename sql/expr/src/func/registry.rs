@@ -170,6 +170,15 @@ pub fn lookup(name: &str) -> Option<&'static Entry> {
     index().get(name).copied().or_else(|| index().get(name.to_ascii_lowercase().as_str()).copied())
 }
 
+/// The function of this very name, as an expression of another process names it.
+#[must_use]
+pub fn function(name: &str) -> Option<&'static Function> {
+    let unlisted =
+        [&super::compare::SORT_KEY, &super::cast::CAST, &super::cast::FUZZY_TIME, &super::cast::COLLATE];
+    let listed = || index().get(name).map(|entry| &entry.function).filter(|f| f.name == name);
+    unlisted.into_iter().find(|f| f.name == name).or_else(listed)
+}
+
 /// Is there a built-in of this name?
 #[must_use]
 pub fn exists(name: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Time zones: 'SYSTEM', '+05:30' and names of the tz database; between UTC and a zone's calendar time.
 
+use std::sync::OnceLock;
+
 use chrono::{NaiveDate, NaiveDateTime, Offset, TimeZone as _};
 
 use super::time::{Time, date_of_day_number, day_number};
@@ -23,6 +25,16 @@ enum Kind {
     Fixed(i32),
     Named(chrono_tz::Tz),
     System,
+}
+
+/// The tz database's name of the operating system's zone, if it has one that we know.
+fn system_zone_name() -> Option<String> {
+    static NAME: OnceLock<Option<String>> = OnceLock::new();
+    let find = || {
+        let name = iana_time_zone::get_timezone().ok()?;
+        TimeZone::parse(&name).ok().map(|zone| zone.name)
+    };
+    NAME.get_or_init(find).clone()
 }
 
 impl TimeZone {
@@ -69,6 +81,15 @@ impl TimeZone {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A name by which another machine finds the same zone: that of the operating system's zone is looked up.
+    #[must_use]
+    pub fn portable_name(&self) -> String {
+        match &self.kind {
+            Kind::System => system_zone_name().unwrap_or_else(|| self.name.clone()),
+            _ => self.name.clone(),
+        }
     }
 
     /// Seconds east of UTC at a UTC time.
