@@ -260,8 +260,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// Forward, without locks: hands the pair under the cursor over where the newest version is the visible one, and says whether
-    /// `take` wants more. `None`: it is not as simple, or there is no more.
+    /// Forward: hands the pair under the cursor over where the newest version is visible, and says whether `take` wants more.
+    /// `None`: it is not as simple, or there is no more.
     fn visit_plain<E: From<Error>>(
         &mut self,
         take: &mut dyn FnMut(PairKey<'_>, &[u8]) -> std::result::Result<bool, E>,
@@ -274,26 +274,48 @@ impl Scanner {
             self.newer_seen = true;
             return Ok(None);
         }
-        let write = WriteRef::parse(self.write.value()).map_err(Error::from)?;
-        if write.write_type != WriteType::Put {
-            return Ok(None);
-        }
         let mut encoded = std::mem::take(&mut self.encoded);
         encoded.clear();
         encoded.extend_from_slice(key);
-        let go_on = match write.short_value {
-            _ if self.options.key_only => take(PairKey::Encoded(&encoded), &[])?,
-            Some(value) => take(PairKey::Encoded(&encoded), value)?,
-            None => {
-                let start_ts = write.start_ts;
-                let cursor = self.seek_value(&encoded, start_ts)?;
-                take(PairKey::Encoded(&encoded), cursor.value())?
-            }
-        };
-        self.leave_key(&encoded)?;
+        let taken = self.take_newest(&encoded, take);
         self.encoded = encoded;
+        let Some(go_on) = taken? else { return Ok(Some(true)) };
         self.visited = true;
         Ok(Some(go_on))
+    }
+
+    /// Hands the newest version over that is one of the key under the cursor, if it is a value, and leaves the key.
+    fn take_newest<E: From<Error>>(
+        &mut self,
+        encoded: &[u8],
+        take: &mut dyn FnMut(PairKey<'_>, &[u8]) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<Option<bool>, E> {
+        let mut go_on = None;
+        loop {
+            let write = WriteRef::parse(self.write.value()).map_err(Error::from)?;
+            match (write.write_type, write.short_value) {
+                // A mark that guarded the row, or of a transaction that is none.
+                (WriteType::Lock | WriteType::Rollback, _) => {
+                    self.write.next().map_err(Error::from)?;
+                    if self.on_key(encoded) {
+                        continue;
+                    }
+                    return Ok(None);
+                }
+                (WriteType::Delete, _) => {}
+                (WriteType::Put, _) if self.options.key_only => {
+                    go_on = Some(take(PairKey::Encoded(encoded), &[])?);
+                }
+                (WriteType::Put, Some(value)) => go_on = Some(take(PairKey::Encoded(encoded), value)?),
+                (WriteType::Put, None) => {
+                    let start_ts = write.start_ts;
+                    let cursor = self.seek_value(encoded, start_ts)?;
+                    go_on = Some(take(PairKey::Encoded(encoded), cursor.value())?);
+                }
+            }
+            self.leave_key(encoded)?;
+            return Ok(go_on);
+        }
     }
 
     /// A cursor on the long value of a version. Rows come in the order of their values, so that the next is mostly near.

@@ -12,6 +12,7 @@ pub mod builder;
 pub mod delete;
 pub mod dml;
 pub mod explain;
+mod few_rows;
 pub mod filter;
 pub mod gather;
 pub mod index_join;
