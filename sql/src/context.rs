@@ -19,9 +19,9 @@ use rutile_expr::types::{Datum, FieldType};
 use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::model::InfoSchema;
+use crate::catalog::model::{InfoSchema, TableId};
 use crate::plan::SchemaRef;
-use crate::statistics::Statistics;
+use crate::statistics::{Change, Statistics};
 use crate::{Error, Result};
 
 /// What one execution of a statement knows.
@@ -110,6 +110,7 @@ pub struct Effects {
     /// The last value stored in an AUTO_INCREMENT column, given or generated: the OK packet's, if nothing was generated.
     stored_id: AtomicU64,
     info: Mutex<String>,
+    changes: Mutex<Vec<Change>>,
 }
 
 impl Effects {
@@ -166,6 +167,23 @@ impl Effects {
         self.info.lock().clone()
     }
 
+    /// A row of a table was inserted (1), deleted (-1) or changed (0).
+    pub fn changed_row(&self, table: TableId, rows: i64) {
+        let mut changes = self.changes.lock();
+        match changes.iter_mut().find(|change| change.table == table) {
+            Some(change) => {
+                change.rows += rows;
+                change.modified += 1;
+            }
+            None => changes.push(Change { table, rows, modified: 1 }),
+        }
+    }
+
+    /// What was done to tables, once.
+    pub fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut *self.changes.lock())
+    }
+
     /// Forgets everything: the statement is run again after a conflict.
     pub fn reset(&self) {
         self.affected_rows.store(0, Ordering::Relaxed);
@@ -173,6 +191,7 @@ impl Effects {
         self.generated_id.store(0, Ordering::Relaxed);
         self.stored_id.store(0, Ordering::Relaxed);
         self.info.lock().clear();
+        self.changes.lock().clear();
     }
 }
 

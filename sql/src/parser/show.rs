@@ -161,6 +161,9 @@ impl Parser<'_> {
                 None => return Err(self.error()),
             },
             "PROFILES" => ShowWhat::Profiles,
+            "STATS_META" => ShowWhat::StatsMeta,
+            "STATS_HISTOGRAMS" => ShowWhat::StatsHistograms,
+            "STATS_HEALTHY" => ShowWhat::StatsHealthy,
             "PROFILE" => {
                 self.rest()?;
                 ShowWhat::Profile

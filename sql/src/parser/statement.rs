@@ -3,10 +3,15 @@
 use crate::error::Result;
 
 use super::ast::{
-    Begin, EndTransaction, FlushWhat, Kill, MaintenanceVerb, PrepareSource, Query, Statement, TableLock,
+    Analyze, Begin, EndTransaction, FlushWhat, HistogramClause, Kill, MaintenanceVerb, PrepareSource, Query,
+    Statement, TableLock,
 };
 use super::cursor::Parser;
 use super::lexer::Tok;
+
+/// Buckets of a histogram when the statement does not say how many.
+const HISTOGRAM_BUCKETS: u32 = 100;
+const HISTOGRAM_BUCKETS_MAX: u64 = 1024;
 
 impl Parser<'_> {
     /// One statement, without its semicolon.
@@ -252,6 +257,36 @@ impl Parser<'_> {
         Ok(Statement::Flush { local, what })
     }
 
+    /// `UPDATE HISTOGRAM ON columns [WITH n BUCKETS] [AUTO | MANUAL UPDATE] | DROP HISTOGRAM ON columns`
+    fn histogram_clause(&mut self) -> Result<Option<HistogramClause>> {
+        let Some(verb) = self.eat_any(&["UPDATE", "DROP"]) else { return Ok(None) };
+        self.expect_kws(&["HISTOGRAM", "ON"])?;
+        let columns = self.comma_list(Self::ident)?;
+        if verb == "DROP" {
+            return Ok(Some(HistogramClause { columns, buckets: None }));
+        }
+        if self.is_kw("USING") {
+            return self.unsupported("UPDATE HISTOGRAM … USING DATA");
+        }
+        let mut buckets = HISTOGRAM_BUCKETS;
+        if self.eat_kw("WITH") {
+            let number = self.unsigned()?;
+            self.expect_kw("BUCKETS")?;
+            if !(1..=HISTOGRAM_BUCKETS_MAX).contains(&number) {
+                return Err(crate::Error::Mysql {
+                    code: 1690,
+                    state: "22003",
+                    message: "Number of buckets value is out of range in 'ANALYZE TABLE'".to_owned(),
+                });
+            }
+            buckets = number as u32;
+        }
+        if self.eat_any(&["AUTO", "MANUAL"]).is_some() {
+            self.expect_kw("UPDATE")?;
+        }
+        Ok(Some(HistogramClause { columns, buckets: Some(buckets) }))
+    }
+
     fn maintenance(&mut self, word: &str) -> Result<Statement> {
         self.bump();
         let local = self.eat_any(&["NO_WRITE_TO_BINLOG", "LOCAL"]).is_some();
@@ -260,10 +295,8 @@ impl Parser<'_> {
         }
         let tables = self.object_names()?;
         if word == "ANALYZE" {
-            if self.is_any(&["UPDATE", "DROP"]) {
-                return self.unsupported("histogram statistics");
-            }
-            return Ok(Statement::Analyze { local, tables });
+            let histogram = self.histogram_clause()?;
+            return Ok(Statement::Analyze(Analyze { local, tables, histogram }));
         }
         while self.eat_any(&["QUICK", "FAST", "MEDIUM", "EXTENDED", "CHANGED", "USE_FRM"]).is_some()
             || self.eat_kws(&["FOR", "UPGRADE"])

@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod tls;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +27,14 @@ use rutile_client::Client;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::session::gc::Collector;
 use crate::session::instance::Instance;
+use crate::statistics::worker::Worker;
 use auth::AuthState;
 
 /// Why a server does not start: one line for the operator.
@@ -54,6 +57,9 @@ pub struct Server {
     accepting: Vec<JoinHandle<()>>,
     connections: TaskTracker,
     collector: JoinHandle<()>,
+    statistics: JoinHandle<()>,
+    /// Ends what runs until the last connection has ended.
+    ended: CancellationToken,
 }
 
 impl Server {
@@ -86,6 +92,8 @@ impl Server {
         let catalog = Catalog::start(client.clone()).await;
         let catalog = catalog.map_err(|e| StartError(format!("cannot read the catalog: {e}")))?;
         let instance = Instance::new(config, client, catalog);
+        let statistics = instance.statistics.load(&instance.client).await;
+        statistics.map_err(|e| StartError(format!("cannot read the statistics: {e}")))?;
         let shared = Arc::new(Shared { instance, tls, auth: Arc::default() });
         let connections = TaskTracker::new();
         let accepting = vec![
@@ -96,7 +104,17 @@ impl Server {
         let life_time = Duration::from_secs(instance.config.gc_life_time_seconds);
         let collector = Collector::new(instance.client.clone(), life_time);
         let collector = tokio::spawn(collector.run(instance.shutdown.clone()));
-        Ok(Server { shared, local_addr, status_addr, accepting, connections, collector })
+        let ended = CancellationToken::new();
+        let worker = Worker {
+            client: instance.client.clone(),
+            catalog: Arc::clone(&instance.catalog),
+            statistics: Arc::clone(&instance.statistics),
+            server: rand::random_range(1..=u64::MAX),
+            analyzed: HashMap::new(),
+        };
+        let settings = Arc::clone(instance);
+        let statistics = tokio::spawn(worker.run(move || settings.auto_analyze(), ended.clone()));
+        Ok(Server { shared, local_addr, status_addr, accepting, connections, collector, statistics, ended })
     }
 
     /// Where MySQL clients connect.
@@ -130,6 +148,8 @@ impl Server {
             let _ = tokio::time::timeout(Duration::from_secs(2), self.connections.wait()).await;
         }
         let _ = self.collector.await;
+        self.ended.cancel();
+        let _ = self.statistics.await;
         instance.catalog.stop();
     }
 }

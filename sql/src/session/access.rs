@@ -98,6 +98,7 @@ fn databases_of(statement: &Statement, current: &str) -> Vec<String> {
         Statement::CreateView(create) => vec![of(&create.name)],
         Statement::LoadData(load) => vec![of(&load.table)],
         Statement::Describe { table, .. } => vec![of(table)],
+        Statement::Analyze(analyze) => analyze.tables.iter().map(of).collect(),
         Statement::Show(show) => match &show.what {
             ShowWhat::Columns { table, .. }
             | ShowWhat::Index { table, .. }

@@ -230,6 +230,11 @@ impl Session {
                 return Err(super::glue::commit_error(error, &ctx.schema, client, &ctx.eval, Some(txn)).await);
             }
         }
+        let changes = ctx.effects.take_changes();
+        match &mut self.open {
+            Some(open) if ctx.txn.is_explicit() => open.note(changes),
+            _ => self.instance.statistics.note(&changes),
+        }
         if ctx.effects.generated_id() != 0 {
             let id = ctx.effects.generated_id();
             self.state.last_insert_id.store(id, Ordering::Relaxed);

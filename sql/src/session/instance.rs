@@ -17,6 +17,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::context::Process;
 use crate::statistics::Statistics;
+use crate::statistics::worker::AutoAnalyze;
 use crate::{Error, Result};
 
 /// The MySQL version whose behaviour this server has, with our own behind it.
@@ -201,6 +202,23 @@ impl Instance {
     /// The global variables that differ from their defaults.
     pub fn globals(&self) -> Arc<Values> {
         self.globals.read().clone()
+    }
+
+    /// When tables are analyzed without being asked for.
+    pub fn auto_analyze(&self) -> AutoAnalyze {
+        let globals = self.globals();
+        let value = |name: &str| {
+            super::variables::lookup(name).ok().map(|known| super::variables::value_in(&globals, known))
+        };
+        let ratio = match value("rutile_auto_analyze_ratio") {
+            Some(Value::Double(ratio)) => ratio,
+            _ => 0.5,
+        };
+        AutoAnalyze {
+            enabled: value("rutile_auto_analyze").is_some_and(|on| on.is_on()),
+            ratio,
+            rows_min: value("rutile_auto_analyze_min_rows").map_or(1, |rows| rows.as_u64()),
+        }
     }
 
     /// Sets a global variable.

@@ -5,6 +5,7 @@
 
 mod access;
 mod accounts;
+mod analyze;
 mod as_of;
 mod execution;
 pub(crate) mod gc;

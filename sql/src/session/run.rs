@@ -112,6 +112,7 @@ impl Session {
             | Statement::RenameUser(_)
             | Statement::Grant(_)
             | Statement::Revoke(_) => self.change_accounts(statement).await?,
+            Statement::Analyze(analyze) => return self.analyze(analyze, ctx).await,
             Statement::CreateDatabase(_)
             | Statement::AlterDatabase(_)
             | Statement::DropDatabase(_)
@@ -222,7 +223,10 @@ impl Session {
                 Err(Error::SchemaOutOfDate)
             }
             Some(open) => match open.commit_all().await {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    self.instance.statistics.note(open.changes());
+                    Ok(())
+                }
                 Err(error) => {
                     self.released |= matches!(error, rutile_client::Error::ResultUndetermined(_));
                     let (schema, client) = (self.instance.catalog.snapshot(), &self.instance.client);
@@ -269,7 +273,6 @@ fn name_of(statement: &Statement) -> &'static str {
     match statement {
         Statement::LockInstance { .. } => "LOCK INSTANCE",
         Statement::Help(_) => "HELP",
-        Statement::Analyze { .. } => "ANALYZE TABLE",
         Statement::TableMaintenance { .. } => "CHECK, CHECKSUM, OPTIMIZE and REPAIR TABLE",
         Statement::Shutdown => "SHUTDOWN",
         Statement::CreateRole { .. }

@@ -9,6 +9,7 @@ use crate::catalog::Catalog;
 use crate::catalog::model::{InfoSchema, TableInfo};
 use crate::catalog::usage::TransactionSchema;
 use crate::context::{Isolation, StatementTxn};
+use crate::statistics::Change;
 use crate::{Error, Result};
 
 /// A transaction that outlives its statements.
@@ -24,6 +25,8 @@ pub struct OpenTransaction {
     schema: Option<TransactionSchema>,
     /// It sees the schema as it was.
     past: Option<Arc<InfoSchema>>,
+    /// What its statements did to tables.
+    changes: Vec<Change>,
     /// By name in lower case, oldest first.
     savepoints: Vec<(String, Savepoint)>,
 }
@@ -40,6 +43,7 @@ impl OpenTransaction {
             begun,
             schema: None,
             past: None,
+            changes: Vec::new(),
             savepoints: Vec::new(),
         }
     }
@@ -181,6 +185,24 @@ impl OpenTransaction {
         let position = self.position(name)?;
         self.savepoints.truncate(position);
         Ok(())
+    }
+
+    /// A statement of it ran to its end.
+    pub fn note(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match self.changes.iter_mut().find(|known| known.table == change.table) {
+                Some(known) => {
+                    known.rows += change.rows;
+                    known.modified += change.modified;
+                }
+                None => self.changes.push(change),
+            }
+        }
+    }
+
+    /// What its statements did to tables. Work undone by ROLLBACK TO is counted, too.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
     }
 
     /// Makes everything durable and visible.

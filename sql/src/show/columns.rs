@@ -56,7 +56,7 @@ pub fn indexes(name: &ObjectName, ctx: &StatementContext) -> Result<ResultSet> {
                 u(position as u64 + 1),
                 s(&column.name),
                 s(if part.desc { "D" } else { "A" }),
-                u(0),
+                u(ctx.statistics.cardinality(table, index, position)),
                 part.prefix.map_or(Datum::Null, |prefix| u(u64::from(prefix))),
                 Datum::Null,
                 s(if column.ty.not_null { "" } else { "YES" }),

@@ -3,6 +3,7 @@
 mod columns;
 mod result;
 mod server;
+mod statistics;
 mod tables;
 
 use crate::context::{Output, StatementContext, VariableScope};
@@ -64,6 +65,9 @@ async fn rows(what: &ShowWhat, pattern: Option<String>, ctx: &StatementContext) 
         W::Grants { user, .. } => server::grants(user.as_ref(), ctx).await,
         W::Engine { name, what } => server::engine(name, what),
         W::CharacterSet | W::Collation | W::Engines | W::Plugins | W::Privileges => Ok(server::list(what)),
+        W::StatsMeta => Ok(statistics::meta(ctx)),
+        W::StatsHistograms => Ok(statistics::histograms(ctx)),
+        W::StatsHealthy => Ok(statistics::healthy(ctx)),
         W::BinaryLogs => Err(Error::Mysql {
             code: 1381,
             state: "HY000",

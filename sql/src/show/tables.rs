@@ -62,7 +62,7 @@ pub async fn table_status(database: &str, ctx: &StatementContext) -> Result<Resu
             known(s("InnoDB")),
             u(10),
             known(s("Dynamic")),
-            u(if system { 0 } else { crate::table::estimate::rows(&ctx.client, table).await? }),
+            u(if system { 0 } else { system_tables::row_count(table, ctx).await? }),
             u(0),
             u(if system { 0 } else { 16_384 }),
             u(0),

@@ -4,9 +4,11 @@
 //! memcomparable bytes of an index key (cut to [`KEY_BYTES_MAX`]), which order as the values do, whatever the collation.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rutile_expr::index_key::{self, KeyPart};
 use rutile_expr::types::{Datum, FieldType};
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::model::{ColumnId, IndexId, TableInfo};
 
@@ -16,6 +18,8 @@ pub const ROWS_GUESS: f64 = 10_000.0;
 pub const ROWS_GUESS_MIN: f64 = 1_000.0;
 /// Rows that share one value of a column, when nothing is known of it.
 pub const ROWS_PER_VALUE_GUESS: f64 = 10.0;
+/// From this share of different values on a column's new rows have new values.
+const NEARLY_UNIQUE: f64 = 0.2;
 /// Keys are cut to so many bytes: what is longer is told apart by its beginning.
 pub const KEY_BYTES_MAX: usize = 128;
 
@@ -26,9 +30,13 @@ pub struct TableStats {
     pub rows: f64,
     /// When it was analyzed, as a timestamp; 0 for guesses.
     pub version: u64,
-    pub columns: HashMap<ColumnId, ColumnStats>,
+    /// Rows when it was analyzed.
+    pub analyzed_rows: f64,
+    /// Rows inserted, changed and deleted since.
+    pub modified: f64,
+    pub columns: Arc<HashMap<ColumnId, ColumnStats>>,
     /// For each index: how many different values its first column has, its first two together, and so on.
-    pub indexes: HashMap<IndexId, Vec<f64>>,
+    pub indexes: Arc<HashMap<IndexId, Vec<f64>>>,
 }
 
 /// What is known of a column's values.
@@ -46,6 +54,17 @@ pub struct ColumnStats {
     pub histogram: Histogram,
     /// How the order of the values agrees with that of the handles: 1 is the same order, -1 the opposite, 0 none.
     pub correlation: f64,
+    /// The histogram that ANALYZE TABLE … UPDATE HISTOGRAM asked for.
+    pub shown: Option<ShownHistogram>,
+}
+
+/// A histogram as information_schema.COLUMN_STATISTICS shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShownHistogram {
+    /// As many as were asked for.
+    pub buckets: u32,
+    /// MySQL's JSON document.
+    pub json: String,
 }
 
 /// A frequent value.
@@ -82,7 +101,14 @@ impl TableStats {
     /// What to assume of a table that was never analyzed: `rows` if somebody has counted them, roughly.
     pub fn guess(rows: Option<f64>) -> TableStats {
         let rows = rows.map_or(ROWS_GUESS, |rows| rows.max(ROWS_GUESS_MIN));
-        TableStats { rows, version: 0, columns: HashMap::new(), indexes: HashMap::new() }
+        TableStats {
+            rows,
+            version: 0,
+            analyzed_rows: rows,
+            modified: 0.0,
+            columns: Arc::default(),
+            indexes: Arc::default(),
+        }
     }
 
     /// Whether nobody has looked at the values.
@@ -92,8 +118,30 @@ impl TableStats {
 
     /// The same knowledge of a table that has grown or shrunk meanwhile.
     #[must_use]
-    pub fn scaled(&self, rows: f64) -> TableStats {
-        TableStats { rows: rows.max(0.0), ..self.clone() }
+    pub fn scaled(&self, rows: f64, modified: f64) -> TableStats {
+        TableStats { rows: rows.max(0.0), modified, ..self.clone() }
+    }
+
+    /// How far the knowledge still holds, in percent of the rows that did not change since.
+    pub fn healthy_percent(&self) -> f64 {
+        match self.is_guess() {
+            true => 0.0,
+            false if self.analyzed_rows < 1.0 => {
+                if self.modified > 0.0 {
+                    0.0
+                } else {
+                    100.0
+                }
+            }
+            false => (100.0 * (1.0 - self.modified / self.analyzed_rows)).max(0.0),
+        }
+    }
+
+    /// What a column's number of values is to be multiplied by: a column of (nearly) unique values has gained some with each new
+    /// row, another one has not.
+    pub(super) fn growth(&self, column: &ColumnStats) -> f64 {
+        let nearly_unique = column.ndv > NEARLY_UNIQUE * self.analyzed_rows;
+        if nearly_unique { (self.rows / self.analyzed_rows.max(1.0)).max(1.0) } else { 1.0 }
     }
 
     /// What is known of the column at an offset.
@@ -105,9 +153,9 @@ impl TableStats {
     pub fn ndv(&self, table: &TableInfo, offset: usize) -> f64 {
         let rows = self.rows.max(1.0);
         if let Some(column) = self.column(table, offset) {
-            return column.ndv.clamp(1.0, rows);
+            return (column.ndv * self.growth(column)).clamp(1.0, rows);
         }
-        let alone = |index: &&std::sync::Arc<crate::catalog::model::IndexInfo>| {
+        let alone = |index: &&Arc<crate::catalog::model::IndexInfo>| {
             index.unique && index.columns.len() == 1 && index.columns[0].offset == offset
         };
         if table.indexes.iter().any(|index| alone(&index)) {

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::catalog::model::{HandleKind, TableInfo};
 
 /// Keys looked at. Up to so many rows the number is exact.
-const SAMPLE_ROWS: usize = 1000;
+pub const SAMPLE_ROWS: usize = 1000;
 
 /// The number of a small table's rows; of a larger one an estimate from how densely its first handles lie up to its last one,
 /// or, where handles are no numbers, from the number of its regions.

@@ -22,7 +22,7 @@ use rutile_proto::codec;
 use super::index::{self, Entry};
 use super::row::{self, Handle, INDEX_MARK, PREFIX_LEN, ROW_MARK, TABLE_PREFIX};
 use crate::catalog::model::{IndexInfo, InfoSchema, TableId, TableInfo};
-use crate::context::{StatementContext, StatementTxn};
+use crate::context::{Effects, StatementContext, StatementTxn};
 use crate::{Error, Result};
 
 /// A row of a table: one datum per column, in the session's time zone.
@@ -33,6 +33,7 @@ pub struct TableWriter<'a> {
     table: &'a TableInfo,
     eval: &'a EvalContext,
     txn: &'a Transaction,
+    effects: &'a Effects,
     found: Found,
     lock_wait_ms: u64,
     /// The store finds duplicates at commit.
@@ -66,6 +67,7 @@ impl<'a> TableWriter<'a> {
             table,
             eval,
             txn,
+            effects: &ctx.effects,
             found: Found::default(),
             lock_wait_ms: ctx.settings.lock_wait_timeout_ms,
             checked_at_commit: is_checked_at_commit(&ctx.txn),
@@ -232,6 +234,7 @@ impl<'a> TableWriter<'a> {
                 self.txn.put(key, value)?;
             }
         }
+        self.effects.changed_row(self.table.id, 1);
         Ok(())
     }
 
@@ -255,6 +258,7 @@ impl<'a> TableWriter<'a> {
             let (key, _) = index::entry_key(self.eval, self.table, index, row, handle)?;
             self.txn.delete(key)?;
         }
+        self.effects.changed_row(self.table.id, -1);
         Ok(self.txn.delete(row::row_key(self.table.id, handle))?)
     }
 
@@ -286,6 +290,7 @@ impl<'a> TableWriter<'a> {
                 self.txn.put(entry.key, entry.value)?;
             }
         }
+        self.effects.changed_row(self.table.id, 0);
         Ok(self
             .txn
             .put(row::row_key(self.table.id, new_handle), row::encode_row(self.eval, self.table, new)?)?)

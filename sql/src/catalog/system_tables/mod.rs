@@ -9,7 +9,7 @@ mod processes;
 pub mod server;
 mod tables;
 
-pub use tables::next_auto_id;
+pub use tables::{next_auto_id, row_count};
 
 use std::sync::{Arc, LazyLock};
 
@@ -142,6 +142,7 @@ pub async fn read(database: &str, table: &str, ctx: &StatementContext) -> Result
         "TABLES" => tables::tables(ctx).await?,
         "COLUMNS" => tables::columns(ctx),
         "STATISTICS" => tables::statistics(ctx),
+        "COLUMN_STATISTICS" => tables::column_statistics(ctx),
         "KEY_COLUMN_USAGE" => tables::key_column_usage(ctx),
         "TABLE_CONSTRAINTS" => tables::table_constraints(ctx),
         "PROCESSLIST" => processes::process_list(ctx),

@@ -46,7 +46,7 @@ async fn table_row(database: &DatabaseInfo, table: &TableInfo, ctx: &StatementCo
         s("InnoDB"),
         Datum::Int(10),
         s("Dynamic"),
-        u(crate::table::estimate::rows(&ctx.client, table).await?),
+        u(row_count(table, ctx).await?),
         u(0),
         u(16_384),
         u(0),
@@ -122,6 +122,31 @@ fn parts(index: &IndexInfo) -> impl Iterator<Item = (u64, &IndexColumnInfo)> {
     index.columns.iter().enumerate().map(|(position, part)| (position as u64 + 1, part))
 }
 
+/// `COLUMN_STATISTICS`: the histograms that were asked for.
+pub fn column_statistics(ctx: &StatementContext) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (database, table) in all_tables(ctx).filter(|(_, table)| table.kind == TableKind::Base) {
+        let stats = ctx.statistics.of(table);
+        for (_, column) in table.public_columns() {
+            if let Some(shown) = stats.columns.get(&column.id).and_then(|known| known.shown.as_ref()) {
+                rows.push(vec![s(&database.name), s(&table.name), s(&column.name), s(&shown.json)]);
+            }
+        }
+    }
+    rows
+}
+
+/// TABLE_ROWS and Rows: exact for small tables, else what the statistics say, else an estimate.
+pub async fn row_count(table: &TableInfo, ctx: &StatementContext) -> Result<u64> {
+    let seen = crate::table::estimate::rows(&ctx.client, table).await?;
+    let stats = ctx.statistics.of(table);
+    Ok(if seen < crate::table::estimate::SAMPLE_ROWS as u64 || stats.is_guess() {
+        seen
+    } else {
+        stats.rows as u64
+    })
+}
+
 pub fn statistics(ctx: &StatementContext) -> Vec<Row> {
     let mut rows = Vec::new();
     for (database, table) in all_tables(ctx) {
@@ -138,7 +163,7 @@ pub fn statistics(ctx: &StatementContext) -> Vec<Row> {
                     u(position),
                     s(&column.name),
                     s(if part.desc { "D" } else { "A" }),
-                    Datum::Int(0),
+                    Datum::Int(ctx.statistics.cardinality(table, index, position as usize - 1) as i64),
                     oi(part.prefix.map(i64::from)),
                     Datum::Null,
                     s(if column.ty.not_null { "" } else { "YES" }),

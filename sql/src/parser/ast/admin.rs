@@ -76,6 +76,22 @@ pub struct SetPassword {
     pub retain_current: bool,
 }
 
+/// `ANALYZE TABLE …`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analyze {
+    pub local: bool,
+    pub tables: Vec<ObjectName>,
+    pub histogram: Option<HistogramClause>,
+}
+
+/// `UPDATE HISTOGRAM ON columns WITH n BUCKETS`, `DROP HISTOGRAM ON columns`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistogramClause {
+    pub columns: Vec<Ident>,
+    /// `None`: drop.
+    pub buckets: Option<u32>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Show {
     pub what: ShowWhat,
@@ -171,6 +187,12 @@ pub enum ShowWhat {
     ReplicaStatus,
     Profiles,
     Profile,
+    /// `STATS_META`: rows of tables, and how many of them changed.
+    StatsMeta,
+    /// `STATS_HISTOGRAMS`: what is known of columns.
+    StatsHistograms,
+    /// `STATS_HEALTHY`: how far that still holds.
+    StatsHealthy,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -110,10 +110,7 @@ pub enum Statement {
         local: bool,
         what: Vec<FlushWhat>,
     },
-    Analyze {
-        local: bool,
-        tables: Vec<ObjectName>,
-    },
+    Analyze(Analyze),
     /// `CHECK | CHECKSUM | OPTIMIZE | REPAIR TABLE …`
     TableMaintenance {
         verb: MaintenanceVerb,
@@ -178,7 +175,7 @@ impl Statement {
             | S::UnlockTables
             | S::SetPassword(_)
             | S::Flush { .. }
-            | S::Analyze { .. }
+            | S::Analyze(_)
             | S::TableMaintenance { .. }
             | S::CreateUser(_)
             | S::AlterUser(_)
