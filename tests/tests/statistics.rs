@@ -27,7 +27,7 @@ fn by_index(plan: &str) -> bool {
 
 /// Whether the rare value is looked up and the common one is not.
 async fn plans_differ(conn: &mut Conn) -> Result<bool> {
-    Ok(by_index(&plan(conn, RARE).await?) && plan(conn, COMMON).await?.contains("TableFullScan"))
+    Ok(by_index(&plan(conn, RARE).await?) && plan(conn, COMMON).await?.contains("FullScan"))
 }
 
 /// 8,000 rows, 10 of them rare.

@@ -15,6 +15,7 @@ mod function;
 mod interval;
 mod keywords;
 mod lexer;
+pub mod normalize;
 mod query;
 mod set;
 mod show;

@@ -16,6 +16,7 @@ use super::resultset::RowFormat;
 use crate::parser::ast::Statement;
 use crate::parser::parse_first;
 use crate::plan::OutputColumn;
+use crate::session::text_plan::TextHit;
 use crate::session::{OkInfo, Request};
 use crate::{Error, Result};
 
@@ -132,6 +133,9 @@ impl Conn {
     /// COM_QUERY: one statement, or several where the client may send them.
     async fn query(&mut self, text: Bytes) -> Outcome<()> {
         let mut rest = text;
+        if let Some(hit) = self.session.text_plan(&rest) {
+            return self.planned_query(hit, rest).await;
+        }
         loop {
             let options = self.session.settings().parse;
             let parsed = parse_first(&rest, options).and_then(|parsed| {
@@ -161,6 +165,16 @@ impl Conn {
                 return Ok(());
             }
         }
+    }
+
+    /// A text that need not be parsed.
+    async fn planned_query(&mut self, hit: TextHit, text: Bytes) -> Outcome<()> {
+        if self.try_text_point_read(&hit) {
+            return Ok(());
+        }
+        let Some(statement) = hit.statement() else { return Ok(()) };
+        let request = hit.into_request(text);
+        self.run_statement(statement, request, RowFormat::Text, false).await.map(|_| ())
     }
 
     async fn prepare(&mut self, text: Bytes) {
@@ -225,7 +239,7 @@ impl Conn {
             text: prepared.text.clone(),
             params: execute.params,
             prepared: Some(id),
-            local_files: None,
+            ..Request::default()
         };
         let statement = Arc::clone(&prepared.statement);
         let cursor = execute.cursor && matches!(&*statement, Statement::Query(_));

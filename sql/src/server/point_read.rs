@@ -1,4 +1,4 @@
-//! COM_STMT_EXECUTE of a point read, answered in place: see [`crate::session::point_read`].
+//! Point reads answered in place, of COM_STMT_EXECUTE and of texts whose plan is known: see [`crate::session::point_read`].
 
 use mysql_common::constants::CapabilityFlags;
 use rutile_expr::types::{Charset, FieldType};
@@ -7,9 +7,10 @@ use super::codec::{Reader, put_lenenc_bytes, put_lenenc_int};
 use super::connection::Conn;
 use super::params::decode_execute;
 use super::response::{write_column, write_end, write_eof};
-use super::resultset::{put_binary_int, put_text};
+use super::resultset::{NULL_CELL, RowFormat, put_binary_int, put_text};
 use crate::executor::point_read::{PointCell, PointRow};
 use crate::session::point_read::PointAnswer;
+use crate::session::text_plan::TextHit;
 
 const COM_STMT_EXECUTE: u8 = 23;
 
@@ -36,12 +37,20 @@ impl Conn {
             return false;
         }
         match self.session.try_point_read(id, &execute.params) {
-            Some(answer) => self.write_point_answer(&answer),
+            Some(answer) => self.write_point_answer(&answer, RowFormat::Binary),
             None => false,
         }
     }
 
-    fn write_point_answer(&mut self, answer: &PointAnswer) -> bool {
+    /// Answers a text that need not be parsed and reads one row by its key. `false`, with nothing done, for everything else.
+    pub(super) fn try_text_point_read(&mut self, hit: &TextHit) -> bool {
+        match self.session.try_text_point_read(hit) {
+            Some(answer) => self.write_point_answer(&answer, RowFormat::Text),
+            None => false,
+        }
+    }
+
+    fn write_point_answer(&mut self, answer: &PointAnswer, format: RowFormat) -> bool {
         let charset = self.session.settings().results;
         let columns = &answer.read.schema.columns;
         put_lenenc_int(self.io.begin_packet(), columns.len() as u64);
@@ -51,10 +60,29 @@ impl Conn {
             write_eof(&mut self.io, answer.ok.status, 0);
         }
         if let Some(row) = &answer.row {
-            self.write_point_row(answer, row, charset.map(|(charset, _)| charset));
+            let charset = charset.map(|(charset, _)| charset);
+            match format {
+                RowFormat::Binary => self.write_point_row(answer, row, charset),
+                RowFormat::Text => self.write_point_text(answer, row, charset),
+            }
         }
         write_end(&mut self.io, self.capabilities, &answer.ok);
         true
+    }
+
+    fn write_point_text(&mut self, answer: &PointAnswer, row: &PointRow, charset: Option<Charset>) {
+        let out = self.io.begin_packet();
+        let mut digits = itoa::Buffer::new();
+        let put = |cell: PointCell<'_>, ty: &FieldType| match cell {
+            PointCell::Null => out.push(NULL_CELL),
+            PointCell::Int(value) => put_lenenc_bytes(out, digits.format(value).as_bytes()),
+            PointCell::UInt(value) => put_lenenc_bytes(out, digits.format(value).as_bytes()),
+            PointCell::Bytes(bytes) => put_bytes(out, bytes, ty, charset),
+        };
+        // The row was opened before: it cannot fail any more.
+        let opened = answer.read.cells(row, put);
+        debug_assert!(opened.is_ok());
+        self.io.end_packet();
     }
 
     fn write_point_row(&mut self, answer: &PointAnswer, row: &PointRow, charset: Option<Charset>) {
@@ -69,12 +97,7 @@ impl Conn {
                 PointCell::Null => out[bitmap + place / 8] |= 1 << (place % 8),
                 PointCell::Int(value) => put_binary_int(out, value as u64, ty.tp),
                 PointCell::UInt(value) => put_binary_int(out, value, ty.tp),
-                PointCell::Bytes(bytes) => match std::str::from_utf8(bytes) {
-                    Ok(text) if !ty.is_binary_string() => {
-                        put_text(out, text, charset.unwrap_or_else(|| ty.collation.charset()));
-                    }
-                    _ => put_lenenc_bytes(out, bytes),
-                },
+                PointCell::Bytes(bytes) => put_bytes(out, bytes, ty, charset),
             }
             place += 1;
         };
@@ -82,5 +105,14 @@ impl Conn {
         let opened = answer.read.cells(row, put);
         debug_assert!(opened.is_ok());
         self.io.end_packet();
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8], ty: &FieldType, charset: Option<Charset>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !ty.is_binary_string() => {
+            put_text(out, text, charset.unwrap_or_else(|| ty.collation.charset()));
+        }
+        _ => put_lenenc_bytes(out, bytes),
     }
 }

@@ -23,7 +23,7 @@ pub enum RowFormat {
     Binary,
 }
 
-const NULL_CELL: u8 = 0xfb;
+pub(super) const NULL_CELL: u8 = 0xfb;
 const NO_ELEMS: &[String] = &[];
 
 /// One column of a batch, ready to write cells.

@@ -200,6 +200,10 @@ impl Session {
         request: &Request,
         ctx: &StatementContext,
     ) -> Result<Arc<Plan>> {
+        if let Some(plan) = self.planned(request, ctx) {
+            self.note_cached_plan();
+            return Ok(plan);
+        }
         let Some(id) = request.prepared else {
             return Ok(Arc::new(super::glue::plan(statement, request.params.len(), ctx)?));
         };
@@ -209,7 +213,9 @@ impl Session {
             && cached.key.holds(ctx, in_transaction)
             && cached.plan.accepts(&ctx.eval.params)
         {
-            return Ok(Arc::clone(&cached.plan));
+            let plan = Arc::clone(&cached.plan);
+            self.note_cached_plan();
+            return Ok(plan);
         }
         let plan = Arc::new(super::glue::plan(statement, prepared.params, ctx)?);
         prepared.plan = plan.cacheable.then(|| CachedPlan::new(&plan, ctx, in_transaction));

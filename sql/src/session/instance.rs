@@ -12,6 +12,7 @@ use rutile_client::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::privilege::Accounts;
+use super::text_plan::TextPlans;
 use super::variables::{Value, Values};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -33,6 +34,8 @@ pub struct Instance {
     pub catalog: Arc<Catalog>,
     /// What is known of the tables' values.
     pub statistics: Arc<Statistics>,
+    /// Plans of texts.
+    pub texts: Arc<TextPlans>,
     /// Settings given at start.
     pub config: Config,
     /// Who may log in.
@@ -189,6 +192,7 @@ impl Instance {
             client,
             catalog,
             statistics: Arc::default(),
+            texts: Arc::default(),
             config,
             counters: Counters::default(),
             globals: RwLock::new(Arc::new(globals)),

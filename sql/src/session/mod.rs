@@ -18,12 +18,13 @@ pub mod privilege;
 mod run;
 mod set;
 pub mod state;
+pub mod text_plan;
 pub mod transaction;
 pub mod variable_table;
 pub mod variables;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mysql_common::constants::StatusFlags;
@@ -103,6 +104,8 @@ pub struct Request {
     pub params: Vec<Datum>,
     /// The prepared statement it is.
     pub prepared: Option<u32>,
+    /// What was known of its text, so that it was not parsed.
+    pub planned: Option<Arc<text_plan::TextPlan>>,
     /// How LOAD DATA LOCAL asks the client for a file.
     pub local_files: Option<LocalFiles>,
 }
@@ -167,6 +170,8 @@ impl Session {
             last_insert_id: Arc::new(AtomicU64::new(0)),
             account: RwLock::new(login.account),
             tls: login.tls,
+            plan_from_cache: AtomicBool::new(false),
+            last_plan_from_cache: AtomicBool::new(false),
             previous_remarks: Mutex::new(Vec::new()),
         });
         let mut session = Session {
@@ -266,6 +271,7 @@ impl Session {
         let command = if request.prepared.is_some() { "Execute" } else { "Query" };
         let cancel = self.connection.begin(command, Some(request.text.clone()));
         Counters::count(&self.instance.counters.questions);
+        self.state.begin_statement();
         if is_diagnostic(&statement) {
             // It reads what its predecessor remarked, and leaves that as it is.
             *self.state.previous_remarks.lock() = self.warnings.list();

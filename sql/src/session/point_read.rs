@@ -8,6 +8,8 @@ use rutile_client::{ReadFrom, ReadView, Timestamp};
 use rutile_expr::types::Datum;
 
 use super::instance::Counters;
+use super::prepared::CachedPlan;
+use super::text_plan::TextHit;
 use super::{OkInfo, Session};
 use crate::context::Isolation;
 use crate::executor::point_read::{PointRead, PointRow};
@@ -30,6 +32,23 @@ impl Session {
 
     /// Answers a prepared point read at once. `None`, with nothing done yet, when the statement has to go the usual way.
     pub fn try_point_read(&mut self, id: u32, params: &[Datum]) -> Option<PointAnswer> {
+        let cached = self.prepared.peek(id)?.plan.as_ref()?;
+        let (read, row) = self.read_point(cached, params)?;
+        Some(self.point_answer(read, row))
+    }
+
+    /// The same of a text that need not be parsed.
+    pub fn try_text_point_read(&mut self, hit: &TextHit) -> Option<PointAnswer> {
+        let (read, row) = self.read_point(hit.cached()?, &hit.params)?;
+        Some(self.point_answer(read, row))
+    }
+
+    fn read_point(
+        &self,
+        cached: &CachedPlan,
+        params: &[Datum],
+    ) -> Option<(Arc<PointRead>, Option<PointRow>)> {
+        let read = Arc::clone(cached.point.as_ref()?);
         let settings = self.settings();
         if settings.read_from != ReadFrom::Leader
             || settings.read_staleness_s != 0
@@ -48,15 +67,14 @@ impl Session {
             }
             Some(_) => return None,
         };
-        let cached = self.prepared.peek(id)?.plan.as_ref()?;
-        let read = Arc::clone(cached.point.as_ref()?);
         // Whoever changes the schema sees, while this is held, that it is in use.
         let schema = self.instance.catalog.snapshot();
         if !Arc::ptr_eq(&schema, &self.schema()) {
             return None;
         }
         let database = self.database.as_deref();
-        if !cached.key.holds_under(schema.version(), database, &settings, self.open.is_some())
+        let versions = (schema.version(), self.instance.statistics.generation());
+        if !cached.key.holds_under(versions, database, &settings, self.open.is_some())
             || !cached.plan.accepts(params)
             || self.check_plan(&cached.plan).is_err()
         {
@@ -66,7 +84,14 @@ impl Session {
             open.touch(&cached.plan.tables);
         }
         let row = read.read(params, &view)?;
+        Some((read, row))
+    }
+
+    /// What a statement leaves behind.
+    fn point_answer(&mut self, read: Arc<PointRead>, row: Option<PointRow>) -> PointAnswer {
         self.clear_warnings();
+        self.state.begin_statement();
+        self.note_cached_plan();
         let rows = u64::from(row.is_some());
         let counters = &self.instance.counters;
         Counters::count(&counters.questions);
@@ -75,6 +100,6 @@ impl Session {
         self.found_rows = rows;
         self.row_count = -1;
         self.connection.end();
-        Some(PointAnswer { read, row, ok: self.ok() })
+        PointAnswer { read, row, ok: self.ok() }
     }
 }

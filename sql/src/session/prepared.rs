@@ -20,6 +20,8 @@ use crate::{Error, Result};
 pub struct PlanKey {
     /// The schema's version.
     pub schema_version: i64,
+    /// The generation of the statistics.
+    pub statistics: u64,
     /// The current database.
     pub database: Option<String>,
     /// `sql_mode`
@@ -37,6 +39,7 @@ impl PlanKey {
     pub fn of(ctx: &StatementContext, in_transaction: bool) -> PlanKey {
         PlanKey {
             schema_version: ctx.schema.version(),
+            statistics: ctx.statistics.generation(),
             database: ctx.database.clone(),
             sql_mode: ctx.eval.sql_mode,
             collation: ctx.eval.connection_collation,
@@ -48,6 +51,7 @@ impl PlanKey {
     /// Whether a plan made under this key serves this execution.
     pub fn holds(&self, ctx: &StatementContext, in_transaction: bool) -> bool {
         self.schema_version == ctx.schema.version()
+            && self.statistics == ctx.statistics.generation()
             && self.in_transaction == in_transaction
             && self.sql_mode == ctx.eval.sql_mode
             && self.collation == ctx.eval.connection_collation
@@ -55,15 +59,17 @@ impl PlanKey {
             && self.database == ctx.database
     }
 
-    /// As [`PlanKey::holds`], for an execution that has no context.
+    /// As [`PlanKey::holds`], for an execution that has no context: under this version of the schema and generation of the
+    /// statistics.
     pub fn holds_under(
         &self,
-        schema_version: i64,
+        (schema_version, statistics): (i64, u64),
         database: Option<&str>,
         settings: &Derived,
         in_transaction: bool,
     ) -> bool {
         self.schema_version == schema_version
+            && self.statistics == statistics
             && self.in_transaction == in_transaction
             && self.sql_mode == settings.sql_mode
             && self.collation == settings.connection_collation

@@ -1,7 +1,7 @@
 //! The part of a session that its running statement may look at: what `@@x`, SHOW and information_schema read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
@@ -29,11 +29,21 @@ pub struct SessionState {
     pub account: RwLock<Account>,
     /// TLS version and cipher.
     pub tls: Option<(String, String)>,
+    /// The running statement's plan was made for another one.
+    pub plan_from_cache: AtomicBool,
+    /// The same of the statement before it.
+    pub last_plan_from_cache: AtomicBool,
     /// What the statement before the running one remarked.
     pub previous_remarks: Mutex<Vec<Warning>>,
 }
 
 impl SessionState {
+    /// A statement begins.
+    pub fn begin_statement(&self) {
+        let last = self.plan_from_cache.swap(false, Ordering::Relaxed);
+        self.last_plan_from_cache.store(last, Ordering::Relaxed);
+    }
+
     /// A variable whose value is computed when read.
     fn computed(&self, name: &str) -> Option<Value> {
         let count = |errors: bool| {
@@ -43,6 +53,7 @@ impl SessionState {
         Some(match name {
             "last_insert_id" | "identity" => Value::UInt(self.last_insert_id.load(Ordering::Relaxed)),
             "pseudo_thread_id" => Value::UInt(self.connection.id),
+            "last_plan_from_cache" => Value::Bool(self.last_plan_from_cache.load(Ordering::Relaxed)),
             "warning_count" => Value::UInt(count(false)),
             "error_count" => Value::UInt(count(true)),
             "timestamp" => match self.variables.read().derived.timestamp_micros {

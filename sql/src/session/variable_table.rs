@@ -178,6 +178,14 @@ pub const VARIABLES: &[Variable] = &[
     global("key_buffer_size", ANY, "8388608"),
     fixed("large_files_support", Bool, "ON"),
     session("last_insert_id", ANY, "0"),
+    // Of this server: the plan of the statement before was made for another one.
+    Variable {
+        name: "last_plan_from_cache",
+        scopes: Scopes::Session,
+        kind: Bool,
+        default: "OFF",
+        read_only: true,
+    },
     both("lc_messages", Text, "en_US"),
     both("lc_time_names", FixedText, "en_US"),
     fixed("license", Text, "Apache-2.0"),
@@ -249,6 +257,7 @@ pub const VARIABLES: &[Variable] = &[
     global("rutile_auto_analyze", Bool, "ON"),
     global("rutile_auto_analyze_min_rows", UInt(1, u64::MAX), "1000"),
     global("rutile_auto_analyze_ratio", Double(0.0, 100.0), "0.5"),
+    // Of this server: seconds; SELECT outside a transaction may read data of this long ago, from any replica. 0: of now.
     both("rutile_read_staleness", UInt(0, 86_400), "0"),
     // Of this server: which replicas SELECT reads.
     both("rutile_replica_read", Enum(&["leader", "follower", "leader-and-follower"]), "leader"),
@@ -256,6 +265,8 @@ pub const VARIABLES: &[Variable] = &[
     both("rutile_scan_concurrency", UInt(1, 256), "8"),
     // Of this server: lets SET ask for SERIALIZABLE or READ UNCOMMITTED and get REPEATABLE READ.
     both("rutile_skip_isolation_level_check", Bool, "OFF"),
+    // A text whose values alone are new is not planned again.
+    both("rutile_text_plan_cache", Bool, "ON"),
     // Of this server: whether BEGIN starts a pessimistic or an optimistic transaction.
     both("rutile_txn_mode", Enum(&["pessimistic", "optimistic"]), "pessimistic"),
     fixed("secure_file_priv", CharsetOrNull, "NULL"),

@@ -305,6 +305,8 @@ pub struct Derived {
     pub wait_timeout_s: u64,
     /// `completion_type`: CHAIN or RELEASE.
     pub completion: (bool, bool),
+    /// `rutile_text_plan_cache`
+    pub text_plan_cache: bool,
     /// `session_track_schema`
     pub track_schema: bool,
     /// `session_track_system_variables`
@@ -404,6 +406,7 @@ fn derive(get: &dyn Fn(&'static str) -> Value) -> Derived {
         auto_increment: (number("auto_increment_increment"), number("auto_increment_offset")),
         foreign_key_checks: get("foreign_key_checks").is_on(),
         unique_checks: get("unique_checks").is_on(),
+        text_plan_cache: get("rutile_text_plan_cache").is_on(),
         wait_timeout_s: number("wait_timeout"),
         completion: (completion.as_str() == "CHAIN", completion.as_str() == "RELEASE"),
         track_schema: get("session_track_schema").is_on(),
