@@ -250,13 +250,12 @@ pub const VARIABLES: &[Variable] = &[
     global("regexp_time_limit", ANY, "32"),
     global("require_secure_transport", Bool, "OFF"),
     session("resultset_metadata", FixedText, "FULL"),
-    // Of this server: whether stores filter, group and sort their rows; off moves all rows here.
-    both("rutile_coprocessor", Bool, "ON"),
-    // Of this server: seconds; SELECT outside a transaction may read data of this long ago, from any replica. 0: of now.
     // Tables are analyzed when so much of them has changed, from so many rows on.
     global("rutile_auto_analyze", Bool, "ON"),
     global("rutile_auto_analyze_min_rows", UInt(1, u64::MAX), "1000"),
     global("rutile_auto_analyze_ratio", Double(0.0, 100.0), "0.5"),
+    // Of this server: whether stores filter, group and sort their rows; off moves all rows here.
+    both("rutile_coprocessor", Bool, "ON"),
     // Of this server: seconds; SELECT outside a transaction may read data of this long ago, from any replica. 0: of now.
     both("rutile_read_staleness", UInt(0, 86_400), "0"),
     // Of this server: which replicas SELECT reads.
