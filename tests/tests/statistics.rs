@@ -70,7 +70,7 @@ async fn skewed_values_get_plans_of_their_own_everywhere() -> Result<()> {
 
     let answer: Vec<(String, String, String, String)> = conn.query("ANALYZE TABLE d.t, d.nope").await?;
     let words: Vec<&str> =
-        answer.iter().map(|(_, _, kind, text)| [kind.as_str(), text.as_str()]).flatten().collect();
+        answer.iter().flat_map(|(_, _, kind, text)| [kind.as_str(), text.as_str()]).collect();
     ensure!(
         words == ["status", "OK", "Error", "Table 'd.nope' doesn't exist", "status", "Operation failed"],
         "{answer:?}"

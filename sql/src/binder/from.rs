@@ -108,6 +108,7 @@ impl Binder<'_> {
             is_virtual: table.kind == TableKind::System,
             hints: Vec::new(),
             limit: None,
+            join_method: None,
             stats: self.ctx.statement.statistics.of(table),
         }
     }
@@ -179,8 +180,8 @@ impl Binder<'_> {
                 for part in super::expr::conjuncts(condition) {
                     filter.push(self.bind_condition(part, &mut names)?);
                 }
-                names.reject_applies("a correlated subquery in ON")?;
-                join(left, right, kind, filter, straight)
+                let applies = std::mem::take(&mut names.applies);
+                self.join_with_subqueries(left, right, kind, filter, straight, applies)
             }
             ast::JoinConstraint::Using(columns) => self.join_using(left, right, kind, columns),
             ast::JoinConstraint::Natural => {
@@ -197,6 +198,43 @@ impl Binder<'_> {
                 self.join_using(left, right, kind, &columns)
             }
         }
+    }
+
+    /// A join whose condition has subqueries that depend on the row: on a side that has all they need.
+    fn join_with_subqueries(
+        &mut self,
+        mut left: From,
+        mut right: From,
+        kind: JoinKind,
+        filter: Vec<Expr>,
+        straight: bool,
+        applies: Vec<super::subquery::PendingApply>,
+    ) -> Result<From> {
+        let mut above = Vec::new();
+        for apply in applies {
+            let needed: Vec<usize> =
+                crate::plan::exprs::free_columns(&apply.plan).iter().flat_map(Expr::columns).collect();
+            let of = |from: &From| needed.iter().filter(|id| from.plan.schema().contains(**id)).count();
+            match (of(&left), of(&right)) {
+                (_, 0) => left.plan = self.apply(left.plan, apply)?,
+                (0, _) => right.plan = self.apply(right.plan, apply)?,
+                _ if kind == JoinKind::Inner => above.push(apply),
+                _ => {
+                    return Err(Error::not_supported(
+                        "a subquery in ON of an outer join that needs both sides",
+                    ));
+                }
+            }
+        }
+        let computed: Vec<usize> = above.iter().map(|apply| apply.output.id).collect();
+        let (on, after): (Vec<_>, Vec<_>) =
+            filter.into_iter().partition(|part| part.columns().iter().all(|id| !computed.contains(id)));
+        let mut joined = join(left, right, kind, on, straight)?;
+        for apply in above {
+            joined.plan = self.apply(joined.plan, apply)?;
+        }
+        joined.plan = super::filtered(joined.plan, after);
+        Ok(joined)
     }
 
     /// Equal values of the named columns on both sides, which `*` shows once and first.

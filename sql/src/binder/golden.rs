@@ -181,3 +181,8 @@ fn names() {
 fn changes() {
     run("changes.txt");
 }
+
+#[test]
+fn tpch() {
+    run("tpch.txt");
+}

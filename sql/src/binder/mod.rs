@@ -12,6 +12,7 @@ mod expr;
 mod from;
 #[cfg(test)]
 mod golden;
+mod hints;
 mod insert;
 mod query;
 mod rollup;

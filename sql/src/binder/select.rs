@@ -66,7 +66,7 @@ impl Binder<'_> {
         outer: Option<&Rc<ScopeChain>>,
     ) -> Result<LogicalPlan> {
         let from = self.bind_from(&select.from, outer)?;
-        let mut plan = from.plan;
+        let mut plan = super::hints::apply(from.plan, select);
         for lock in locking {
             lock_scans(&mut plan, lock)?;
         }
@@ -257,8 +257,10 @@ impl Binder<'_> {
         let Block { mut items, group, mut having, mut order, aggregates, mut applies, rollup } = block;
         if aggregates.is_grouped {
             let inside = aggregates.applied_inside.clone();
-            let (before, after): (Vec<_>, Vec<_>) =
-                applies.into_iter().partition(|apply| inside.contains(&apply.output.id));
+            let by: Vec<usize> = group.iter().flat_map(Expr::columns).collect();
+            let (before, after): (Vec<_>, Vec<_>) = applies
+                .into_iter()
+                .partition(|apply| inside.contains(&apply.output.id) || by.contains(&apply.output.id));
             applies = after;
             for apply in before {
                 plan = self.apply(plan, apply)?;

@@ -6,11 +6,12 @@
 
 use std::rc::Rc;
 
-use rutile_expr::Expr;
+use rutile_expr::{Expr, Volatility};
 
 use super::scope::ScopeChain;
-use super::{Binder, ExprScope, column_expr};
+use super::{Binder, ExprScope, column_expr, filtered};
 use crate::error::{Error, Result};
+use crate::optimizer::rules::pull_up::pull_up;
 use crate::parser::ast;
 use crate::plan::SubqueryKind;
 use crate::plan::exprs::{bind_outer, free_columns};
@@ -88,22 +89,111 @@ impl Binder<'_> {
         if left.len() != right.len() {
             return Err(Error::OperandColumns { columns: left.len() });
         }
-        if left.len() > 1 && !matches!((op, all), ("=", false) | ("<>", true)) {
+        let by_equality = matches!((op, all), ("=", false) | ("<>", true));
+        if left.len() > 1 && !by_equality {
             return Err(Error::OperandColumns { columns: 1 });
         }
+        if let ([left], [_]) = (left.as_slice(), right.as_slice())
+            && is_single_row(&plan)
+        {
+            let value = self.value_of(plan, SubqueryKind::Scalar, names);
+            return self.call(op, vec![left.clone(), value]);
+        }
+        let volatile = is_volatile(&plan) || left.iter().any(|l| l.volatility() == Volatility::Volatile);
+        match (left.as_slice(), right.as_slice()) {
+            ([left], [right]) if !volatile && by_equality => self.in_value(left, right, plan, all, names),
+            ([left], [right]) if !volatile && ordered_alike(left, right) => {
+                self.compare_extremes(left, right, plan, op, all, names)
+            }
+            _ => {
+                let outcome = self.outcome(&left, &right, op)?;
+                let plan = self.count_outcomes(plan, outcome, all)?;
+                Ok(self.value_of(plan, SubqueryKind::Scalar, names))
+            }
+        }
+    }
+
+    /// `left op right`, rows being equal when all their values are.
+    fn outcome(&mut self, left: &[Expr], right: &[Expr], op: &'static str) -> Result<Expr> {
         let mut matches: Option<Expr> = None;
-        for (l, r) in left.into_iter().zip(right) {
-            let one = self.call("=", vec![l.clone(), r.clone()])?;
-            let one = if matches!(op, "=" | "<>") { one } else { self.call(op, vec![l, r])? };
+        for (l, r) in left.iter().zip(right) {
+            let pair = vec![l.clone(), r.clone()];
+            let one = self.call(if op == "<>" { "=" } else { op }, pair)?;
             matches = Some(match matches {
                 None => one,
                 Some(before) => self.call("and", vec![before, one])?,
             });
         }
         let outcome = matches.ok_or_else(|| Error::internal("a subquery without columns"))?;
-        let outcome = if op == "<>" { self.call("not", vec![outcome])? } else { outcome };
-        let plan = self.count_outcomes(plan, outcome, all)?;
-        Ok(self.value_of(plan, SubqueryKind::Scalar, names))
+        if op == "<>" { self.call("not", vec![outcome]) } else { Ok(outcome) }
+    }
+
+    /// `left IN (plan)` as a value: 1 with an equal row; else NULL when a NULL could be equal; else 0. Each question is an EXISTS.
+    fn in_value(
+        &mut self,
+        left: &Expr,
+        right: &Expr,
+        plan: LogicalPlan,
+        negated: bool,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
+        let equal = self.call("=", vec![left.clone(), right.clone()])?;
+        let found = self.value_of(filtered(plan.clone(), vec![equal]), SubqueryKind::Exists, names);
+        let mut whens = vec![(found, Expr::bool(!negated))];
+        if !right.field_type().not_null {
+            let is_null = self.call("is_null", vec![right.clone()])?;
+            let unknown = self.value_of(filtered(plan.clone(), vec![is_null]), SubqueryKind::Exists, names);
+            whens.push((unknown, Expr::null()));
+        }
+        if !left.field_type().not_null {
+            let any = self.value_of(plan, SubqueryKind::Exists, names);
+            let is_null = self.call("is_null", vec![left.clone()])?;
+            whens.push((self.call("and", vec![is_null, any])?, Expr::null()));
+        }
+        self.case(whens, Some(Expr::bool(negated)))
+    }
+
+    /// `left op ANY|ALL (plan)` for an order or `= ALL`, `<> ANY`: by the least and the greatest value, whether there is a NULL,
+    /// and whether there is anything.
+    fn compare_extremes(
+        &mut self,
+        left: &Expr,
+        right: &Expr,
+        plan: LogicalPlan,
+        op: &'static str,
+        all: bool,
+        names: &mut ExprScope<'_>,
+    ) -> Result<Expr> {
+        let extremes: &[&str] = match (op, all) {
+            ("<" | "<=", true) | (">" | ">=", false) => &["min"],
+            ("<" | "<=", false) | (">" | ">=", true) => &["max"],
+            _ => &["min", "max"],
+        };
+        let mut outcome: Option<Expr> = None;
+        let mut extreme = Expr::null();
+        for name in extremes {
+            let call = self.simple_aggregate(name, vec![right.clone()])?;
+            let schema = Schema::new(vec![call.output.clone()]);
+            let (input, group) = (Box::new(plan.clone()), Vec::new());
+            let aggregate = LogicalPlan::Aggregate(Aggregate { input, group, calls: vec![call], schema });
+            extreme = self.value_of(aggregate, SubqueryKind::Scalar, names);
+            let one = self.call(op, vec![left.clone(), extreme.clone()])?;
+            outcome = Some(match outcome {
+                None => one,
+                Some(before) => self.call(if all { "and" } else { "or" }, vec![before, one])?,
+            });
+        }
+        let outcome = outcome.ok_or_else(|| Error::internal("no extreme to compare with"))?;
+        let decides = self.call(if all { "is_false" } else { "is_true" }, vec![outcome.clone()])?;
+        let mut whens = vec![(decides, Expr::bool(!all))];
+        if !right.field_type().not_null {
+            let is_null = self.call("is_null", vec![right.clone()])?;
+            let unknown = self.value_of(filtered(plan, vec![is_null]), SubqueryKind::Exists, names);
+            whens.push((unknown, Expr::null()));
+        }
+        // No value at all.
+        whens.push((self.call("is_null", vec![extreme])?, Expr::bool(all)));
+        self.case(whens, Some(outcome))
     }
 
     /// One row: whether the outcome is true for any (all) rows of the plan; NULL when only unknown ones could decide.
@@ -192,7 +282,7 @@ impl Binder<'_> {
             self.subqueries.truncate(saved);
             return Ok(None);
         }
-        let (plan, conditions) = pull_up(plan);
+        let (plan, conditions) = pull_up(plan, false);
         Ok(free_columns(&plan).is_empty().then_some(SubqueryJoin { plan, kind, conditions }))
     }
 
@@ -210,7 +300,7 @@ impl Binder<'_> {
         if left.len() != plan.schema().len() {
             return Err(Error::OperandColumns { columns: left.len() });
         }
-        if names.applies.len() > applies || left.iter().any(Expr::is_constant) {
+        if names.applies.len() > applies || left.iter().any(Expr::is_constant) || is_single_row(&plan) {
             names.applies.truncate(applies);
             self.subqueries.truncate(saved);
             return Ok(None);
@@ -221,7 +311,7 @@ impl Binder<'_> {
         for (l, r) in left.into_iter().zip(&right) {
             conditions.push(self.call("=", vec![l, column_expr(r)])?);
         }
-        let (plan, pulled) = pull_up(plan);
+        let (plan, pulled) = pull_up(plan, false);
         let kind = match (negated, nullable) {
             (false, _) => JoinKind::Semi,
             (true, false) => JoinKind::Anti,
@@ -279,57 +369,35 @@ impl Binder<'_> {
     }
 }
 
+/// Whether a plan gives exactly one row: an aggregate of all rows, without HAVING.
+fn is_single_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Project { input, .. } => is_single_row(input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether the greatest of some values decides a comparison with all of them: both are ordered the same way.
+fn ordered_alike(left: &Expr, right: &Expr) -> bool {
+    use rutile_expr::types::field_type::Family;
+    let (l, r) = (left.field_type(), right.field_type());
+    match (l.family(), r.family()) {
+        (Family::Int | Family::Decimal, Family::Int | Family::Decimal) => true,
+        (Family::Double, Family::Int | Family::Decimal | Family::Double)
+        | (Family::Int | Family::Decimal, Family::Double)
+        | (Family::Time, Family::Time)
+        | (Family::Duration, Family::Duration) => true,
+        (Family::String, Family::String) => l.collation == r.collation,
+        _ => false,
+    }
+}
+
 /// Whether a plan computes something new each time it runs.
 fn is_volatile(plan: &LogicalPlan) -> bool {
     let mut volatile = false;
     crate::plan::exprs::for_each_expr(plan, &mut |expr| {
-        volatile |= expr.volatility() == rutile_expr::Volatility::Volatile;
+        volatile |= expr.volatility() == Volatility::Volatile;
     });
     volatile || crate::plan::exprs::children(plan).into_iter().any(is_volatile)
-}
-
-/// Takes the conditions on outer columns out of a subquery, where they may as well be tested after it: filters below nothing
-/// but projections, distinct rows, orders and joins' preserved sides.
-fn pull_up(plan: LogicalPlan) -> (LogicalPlan, Vec<Expr>) {
-    match plan {
-        LogicalPlan::Project { input, mut exprs, schema } => {
-            let (input, pulled) = pull_up(*input);
-            let mut columns = schema.columns.clone();
-            for condition in &pulled {
-                for id in condition.columns() {
-                    let Some(place) = input.schema().position(id) else { continue };
-                    if !columns.iter().any(|column| column.id == id) {
-                        let column = input.schema().columns[place].clone();
-                        exprs.push(column_expr(&column));
-                        columns.push(column);
-                    }
-                }
-            }
-            (LogicalPlan::Project { input: Box::new(input), exprs, schema: Schema::new(columns) }, pulled)
-        }
-        LogicalPlan::Filter { input, predicates } => {
-            let (input, mut pulled) = pull_up(*input);
-            let mut made = std::collections::HashSet::new();
-            made.extend(input.schema().ids());
-            let (own, outer): (Vec<_>, Vec<_>) = predicates
-                .into_iter()
-                .partition(|predicate| predicate.columns().iter().all(|id| made.contains(id)));
-            pulled.extend(outer);
-            (super::filtered(input, own), pulled)
-        }
-        LogicalPlan::Sort { input, .. } => pull_up(*input),
-        LogicalPlan::Distinct { input } => pull_up(*input),
-        LogicalPlan::Join(mut join) if join.kind == JoinKind::Inner => {
-            let (left, mut pulled) = pull_up(*join.left);
-            let (right, more) = pull_up(*join.right);
-            pulled.extend(more);
-            let mut columns = left.schema().columns.clone();
-            columns.extend(right.schema().columns.iter().cloned());
-            join.left = Box::new(left);
-            join.right = Box::new(right);
-            join.schema = Schema::new(columns);
-            (LogicalPlan::Join(join), pulled)
-        }
-        other => (other, Vec::new()),
-    }
 }

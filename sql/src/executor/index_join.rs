@@ -19,18 +19,43 @@ use crate::plan::physical::{IndexJoin, PhysicalNode, PhysicalPlan};
 use crate::plan::range::RangeExpr;
 
 /// Outer rows whose keys are looked up together.
-const OUTER_ROWS_MAX: usize = 1024;
+const OUTER_ROWS_MAX: usize = 4096;
+/// Of the first lookup.
+const OUTER_ROWS_MIN: usize = 64;
 
 pub(super) fn open(node: &IndexJoin, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
     let outer = builder::open(&node.outer, ctx)?;
     let (node, schema, ctx) = (Arc::new(node.clone()), Arc::clone(&plan.schema), ctx.clone());
-    let chunks = outer.map_ok(|batch| {
-        let starts = (0..batch.num_rows()).step_by(OUTER_ROWS_MAX);
-        let chunks = starts.map(move |at| Ok(batch.slice(at, OUTER_ROWS_MAX.min(batch.num_rows() - at))));
-        futures::stream::iter(chunks.collect::<Vec<Result<RecordBatch>>>())
-    });
-    let joined = chunks.try_flatten().map(move |chunk| join_chunk(&node, chunk?, &schema, &ctx));
+    let joined =
+        chunks(outer, node.outer.schema.arrow()).map(move |chunk| join_chunk(&node, chunk?, &schema, &ctx));
     Ok(joined.try_flatten().boxed())
+}
+
+/// The outer rows in pieces that are worth a lookup, however few each batch has. The first pieces are small: few rows may be
+/// wanted.
+fn chunks(outer: RowStream, schema: arrow::datatypes::SchemaRef) -> RowStream {
+    let state = (outer, Vec::<RecordBatch>::new(), OUTER_ROWS_MIN);
+    futures::stream::try_unfold(state, move |(mut outer, mut waiting, size)| {
+        let schema = Arc::clone(&schema);
+        async move {
+            let mut rows: usize = waiting.iter().map(RecordBatch::num_rows).sum();
+            while rows < size {
+                let Some(batch) = outer.next().await else { break };
+                let batch = batch?;
+                rows += batch.num_rows();
+                waiting.push(batch);
+            }
+            if rows == 0 {
+                return Ok(None);
+            }
+            let all = arrow::compute::concat_batches(&schema, &waiting)?;
+            let taken = size.min(rows);
+            let rest = all.slice(taken, rows - taken);
+            let waiting = if rest.num_rows() > 0 { vec![rest] } else { Vec::new() };
+            Ok(Some((all.slice(0, taken), (outer, waiting, (size * 4).min(OUTER_ROWS_MAX)))))
+        }
+    })
+    .boxed()
 }
 
 fn join_chunk(
@@ -53,7 +78,7 @@ fn join_chunk(
         JoinKind::Left => JoinType::Right,
         JoinKind::Semi => JoinType::RightSemi,
         JoinKind::Anti => JoinType::RightAnti,
-        JoinKind::Right | JoinKind::NullAwareAnti => {
+        JoinKind::Right | JoinKind::NullAwareAnti | JoinKind::Mark => {
             return Err(Error::internal("no index join of this kind"));
         }
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::Schema as ArrowSchema;
 use datafusion_common::{JoinSide, JoinType, NullEquality};
 use datafusion_physical_plan::ExecutionPlan;
@@ -17,11 +18,19 @@ use crate::plan::logical::JoinKind;
 use crate::plan::physical::{HashJoin, LoopJoin, PhysicalPlan};
 
 pub(super) fn hash_join(join: &HashJoin, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
-    let left = operator::input(builder::open(&join.left, ctx)?, join.left.schema.arrow());
-    let right = operator::input(builder::open(&join.right, ctx)?, join.right.schema.arrow());
+    let mut left = operator::input(builder::open(&join.left, ctx)?, join.left.schema.arrow());
+    let mut right = operator::input(builder::open(&join.right, ctx)?, join.right.schema.arrow());
     let key = |expr: &Expr| PhysicalExpression::value(expr.clone(), &ctx.eval);
-    let on = join.on.iter().map(|(l, r)| (key(l), key(r))).collect();
-    let residual = join_filter(&join.filter, &join.left, &join.right, ctx);
+    let mut on: Vec<_> = join.on.iter().map(|(l, r)| (key(l), key(r))).collect();
+    let mut sides = [(&*join.left, JoinSide::Left), (&*join.right, JoinSide::Right)];
+    let mut kind = join_type(join.kind);
+    if join.build_right {
+        std::mem::swap(&mut left, &mut right);
+        on.iter_mut().for_each(|(l, r)| std::mem::swap(l, r));
+        sides = [(&*join.left, JoinSide::Right), (&*join.right, JoinSide::Left)];
+        kind = kind.swap();
+    }
+    let residual = condition(&join.filter, sides, ctx);
     let nulls = match join.null_equal {
         true => NullEquality::NullEqualsNull,
         false => NullEquality::NullEqualsNothing,
@@ -29,17 +38,7 @@ pub(super) fn hash_join(join: &HashJoin, plan: &PhysicalPlan, ctx: &ExecContext)
     let null_aware = join.kind == JoinKind::NullAwareAnti;
     let mode = PartitionMode::CollectLeft;
     // DataFusion keeps the left side in memory.
-    let operator = HashJoinExec::try_new(
-        left,
-        right,
-        on,
-        residual,
-        &join_type(join.kind),
-        None,
-        mode,
-        nulls,
-        null_aware,
-    )?;
+    let operator = HashJoinExec::try_new(left, right, on, residual, &kind, None, mode, nulls, null_aware)?;
     output(Arc::new(operator), plan, ctx)
 }
 
@@ -60,7 +59,14 @@ fn output(operator: Arc<dyn ExecutionPlan>, plan: &PhysicalPlan, ctx: &ExecConte
     let rows = operator::run(operator, ctx.task())?;
     let renamed = rows.map(move |batch| {
         let batch = batch?;
-        filter::batch(&schema, batch.columns().to_vec(), batch.num_rows())
+        let mut columns = batch.columns().to_vec();
+        // A mark comes as a truth value.
+        if let Some(last) = columns.last_mut()
+            && let Some(marks) = last.as_any().downcast_ref::<BooleanArray>()
+        {
+            *last = rutile_expr::eval::ints_of(marks);
+        }
+        filter::batch(&schema, columns, batch.num_rows())
     });
     Ok(renamed.boxed())
 }
@@ -72,6 +78,7 @@ fn join_type(kind: JoinKind) -> JoinType {
         JoinKind::Right => JoinType::Right,
         JoinKind::Semi => JoinType::LeftSemi,
         JoinKind::Anti | JoinKind::NullAwareAnti => JoinType::LeftAnti,
+        JoinKind::Mark => JoinType::LeftMark,
     }
 }
 

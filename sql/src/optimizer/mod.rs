@@ -1,12 +1,15 @@
 //! Logical to physical plan.
 //!
-//! Rules rewrite the logical tree: constants spread over equalities ([`rules::propagate`]), conditions go down to where their
-//! columns come from ([`rules::push_down`]), inner joins are put in an order that joins on conditions ([`join_order`]), the
+//! Rules rewrite the logical tree: subqueries that depend on the row become joins ([`rules::decorrelate`]), ORs give away what all their alternatives say ([`rules::factor_or`]), constants spread over equalities ([`rules::propagate`]), conditions go down to where their
+//! columns come from ([`rules::push_down`]), joins are put in the cheapest order ([`join_order`], by the estimates of [`cardinality`]), the
 //! greatest and least values come from a key's ends ([`rules::extreme`]), columns nobody reads are dropped
-//! ([`rules::prune_columns`]), limits go down ([`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read; [`push_to_stores`] lets the stores do
-//! what they can. All of it is pure.
+//! ([`rules::prune_columns`]), DISTINCT goes where rows are different already ([`rules::drop_distinct`]), limits go down
+//! ([`rules::push_topn`], [`rules::push_limit`]). Then [`physical`] picks operators, and [`access_path`] how each table is read;
+//! [`push_to_stores`] lets the stores do what they can. All of it is pure.
 
 pub mod access_path;
+pub mod cardinality;
+mod join_graph;
 mod join_key;
 pub mod join_order;
 mod physical;
@@ -50,11 +53,15 @@ pub fn optimize_query(plan: LogicalPlan, eval: &EvalContext) -> Result<PhysicalP
 
 /// The rules, in order.
 pub fn rewrite(plan: LogicalPlan, eval: &EvalContext) -> LogicalPlan {
+    let plan = rules::decorrelate::decorrelate(plan, eval);
+    let plan = rules::factor_or::factor_or(plan, eval);
     let plan = rules::propagate::propagate(plan);
     let plan = rules::push_down::push_down(plan, eval);
+    let plan = rules::drop_distinct::drop_distinct(plan);
     let plan = join_order::reorder(plan);
     let plan = rules::extreme::extreme(plan, eval);
     let plan = rules::prune_columns::prune(plan);
+    let plan = rules::push_topn::push_topn(plan);
     rules::push_limit::push_limit(plan)
 }
 

@@ -3,9 +3,10 @@
 use rutile_expr::Expr;
 
 use super::access_path::{self, Path, TABLE_ROWS_GUESS};
+use super::cardinality;
 use crate::error::{Error, Result};
 use crate::plan::logical::{
-    Aggregate, AggregateCall, Apply, Join, JoinKind, LimitClause, LogicalPlan, Scan, SortKey,
+    Aggregate, AggregateCall, Apply, Join, JoinKind, JoinMethod, LimitClause, LogicalPlan, Scan, SortKey,
 };
 use crate::plan::physical::{
     AggregateNode, Apply as PhysicalApply, BatchPointGet, HashJoin, IndexJoin, IndexLookup, IndexReader,
@@ -180,9 +181,9 @@ fn distinct(input: PhysicalPlan) -> PhysicalPlan {
 }
 
 fn aggregate_node(aggregate: Aggregate) -> Result<PhysicalPlan> {
+    let rows = cardinality::groups(&aggregate).max(1.0);
     let Aggregate { input, group, calls, schema } = aggregate;
     let (input, _) = node(*input, &Wanted::default())?;
-    let rows = if group.is_empty() { 1.0 } else { (input.rows * 0.8).max(1.0) };
     let group = place_all(group, &input.schema)?;
     let mut placed = Vec::with_capacity(calls.len());
     for call in calls {
@@ -217,10 +218,26 @@ fn apply_node(apply: Apply) -> Result<PhysicalPlan> {
     Ok(PhysicalPlan { node, schema: Schema::new(columns), rows })
 }
 
-/// Above so many outer rows, hashing the whole inner table is cheaper than looking rows up in it.
-const LOOKUP_ROWS_MAX: f64 = 500.0;
+/// Looking a key up costs as much as so many rows of a scan, besides the rows it finds.
+const KEY_COST: f64 = 8.0;
+/// Above so many outer rows nothing is looked up in a table of which nothing is known.
+const GUESSED_LOOKUPS_MAX: f64 = 500.0;
 
 fn join_node(join: Join) -> Result<PhysicalPlan> {
+    let rows = cardinality::join_rows(&join);
+    let mark = match join.kind {
+        JoinKind::Mark => join.schema.columns.last().cloned(),
+        _ => None,
+    };
+    let mut plan = pick_join(join)?;
+    plan.rows = rows;
+    if mark.is_some() {
+        plan.schema = Schema::new(plan.schema.columns.iter().cloned().chain(mark).collect());
+    }
+    Ok(plan)
+}
+
+fn pick_join(join: Join) -> Result<PhysicalPlan> {
     let Join { kind, left, right, filter, straight, .. } = join;
     let (left, right) = (*left, *right);
     if kind == JoinKind::Inner
@@ -254,7 +271,9 @@ fn index_join(
     conditions: &[Expr],
 ) -> Result<std::result::Result<PhysicalPlan, PhysicalPlan>> {
     let possible = matches!(kind, JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti);
-    if !possible || outer.rows > LOOKUP_ROWS_MAX || access_path::point_keys(scan).is_some() {
+    let guessed = scan.stats.is_guess() && outer.rows > GUESSED_LOOKUPS_MAX;
+    let forbidden = scan.join_method == Some(JoinMethod::Hash);
+    if !possible || guessed || forbidden || access_path::point_keys(scan).is_some() {
         return Ok(Err(outer));
     }
     let usable = |condition: &&Expr| {
@@ -270,7 +289,8 @@ fn index_join(
     };
     // As it is read otherwise: by its own conditions.
     let alone = access_path::choose(scan, &[], false);
-    if path.cost * outer.rows > alone.cost {
+    let wanted = scan.join_method == Some(JoinMethod::Index);
+    if (path.cost + KEY_COST) * outer.rows > alone.cost && !wanted {
         return Ok(Err(outer));
     }
     let rows = (outer.rows * path.rows).max(1.0);
@@ -330,11 +350,11 @@ fn hash_or_loop(
     let filter = place_all(rest, &both)?;
     let keys: Vec<(Expr, Expr)> = pairs.into_iter().map(|(pair, _)| pair).collect();
     let schema = output_schema(kind, &left.schema, &right.schema);
-    let rows = match kind {
-        JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti => (left.rows * 0.8).max(1.0),
-        _ if keys.is_empty() => left.rows * right.rows,
-        _ => left.rows.max(right.rows),
-    };
+    // The caller knows better.
+    let rows = left.rows.max(right.rows);
+    // Semi and anti joins keep either side in memory.
+    let build_right =
+        matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::Mark) && right.rows < left.rows;
     let (left, right) = (Box::new(left), Box::new(right));
     let node = if keys.is_empty() {
         if kind == JoinKind::NullAwareAnti {
@@ -342,13 +362,13 @@ fn hash_or_loop(
         }
         PhysicalNode::LoopJoin(LoopJoin { kind, left, right, filter })
     } else {
-        PhysicalNode::HashJoin(HashJoin { kind, left, right, on: keys, null_equal, filter })
+        PhysicalNode::HashJoin(HashJoin { kind, left, right, on: keys, null_equal, filter, build_right })
     };
     Ok(PhysicalPlan { node, schema, rows })
 }
 
 fn output_schema(kind: JoinKind, left: &SchemaRef, right: &SchemaRef) -> SchemaRef {
-    if matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti) {
+    if matches!(kind, JoinKind::Semi | JoinKind::Anti | JoinKind::NullAwareAnti | JoinKind::Mark) {
         return left.clone();
     }
     Schema::new(left.columns.iter().chain(&right.columns).cloned().collect())

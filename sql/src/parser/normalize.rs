@@ -214,7 +214,7 @@ fn value_of(kind: Tok, text: &[u8], escapes: bool) -> Option<Datum> {
     }
     let quote = text.chars().next()?;
     let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
-    let plain = !inner.contains(quote) && !(escapes && inner.contains('\\'));
+    let plain = !(inner.contains(quote) || escapes && inner.contains('\\'));
     plain.then(|| Datum::String(inner.to_owned()))
 }
 

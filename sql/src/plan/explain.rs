@@ -277,6 +277,7 @@ fn join_kind(kind: JoinKind) -> &'static str {
         JoinKind::Semi => "semi join",
         JoinKind::Anti => "anti semi join",
         JoinKind::NullAwareAnti => "null-aware anti semi join",
+        JoinKind::Mark => "mark join",
     }
 }
 

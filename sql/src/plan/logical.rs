@@ -68,6 +68,8 @@ pub struct Scan {
     pub hints: Vec<IndexHint>,
     /// Rows wanted at most, in any order.
     pub limit: Option<LimitClause>,
+    /// How a hint wants it joined, where it is the inner side.
+    pub join_method: Option<JoinMethod>,
     /// What is known of the table's values.
     pub stats: Arc<TableStats>,
 }
@@ -97,6 +99,13 @@ impl Scan {
 
 /// `Scan::offsets` entry of the hidden row id.
 pub const ROWID_OFFSET: usize = usize::MAX;
+
+/// `INL_JOIN(t)`, `HASH_JOIN(t)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinMethod {
+    Index,
+    Hash,
+}
 
 /// `USE | FORCE | IGNORE INDEX (…)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +147,8 @@ pub enum JoinKind {
     Anti,
     /// `NOT IN`: nothing passes when the right side holds a NULL, nor does a left NULL unless the right side is empty.
     NullAwareAnti,
+    /// All left rows, each with a last column that is 1 where it has a match, else 0.
+    Mark,
 }
 
 #[derive(Debug, Clone)]

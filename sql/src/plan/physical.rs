@@ -149,7 +149,7 @@ pub struct MemTable {
     pub filter: Vec<Expr>,
 }
 
-/// Builds a hash table of one side. Output: the left columns, then the right ones (semi and anti joins: the left ones).
+/// Builds a hash table of the left side. Output: the left columns, then the right ones (semi and anti joins: the left ones).
 #[derive(Debug, Clone)]
 pub struct HashJoin {
     pub kind: JoinKind,
@@ -161,6 +161,8 @@ pub struct HashJoin {
     pub null_equal: bool,
     /// Over the concatenation of both inputs' columns.
     pub filter: Vec<Expr>,
+    /// Of a semi or anti join: the right side is kept in memory, instead of the left one.
+    pub build_right: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -609,7 +609,8 @@ mod tests {
         let stats = known(&table);
         let first = call("=", vec![column(0), Expr::int(500)]);
         let second = call("=", vec![column(1), Expr::int(1)]);
-        let (one, both) = (part(&stats, &table, &[second.clone()]), part(&stats, &table, &[first, second]));
+        let (one, both) =
+            (part(&stats, &table, std::slice::from_ref(&second)), part(&stats, &table, &[first, second]));
         assert!(both < one && both < 0.002 && both > one * 0.002, "{both} of {one}");
     }
 

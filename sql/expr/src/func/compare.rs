@@ -358,6 +358,9 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// Texts of a batch that are remembered.
+const KNOWN_VALUES_MAX: usize = 256;
+
 /// `column IN (constants)` of integers, and of strings whose collation compares bytes.
 fn in_vector(scope: &Scope<'_>, args: &[Value], rows: usize) -> Option<Result<Value>> {
     let Value::Array(array) = &args[0] else { return None };
@@ -379,10 +382,19 @@ fn in_vector(scope: &Scope<'_>, args: &[Value], rows: usize) -> Option<Result<Va
         let set: ahash::AHashSet<Vec<u8>> =
             list.iter().map(|v| v.as_bytes().map(|b| collation.sort_key(b))).collect::<Option<_>>()?;
         let mut key = Vec::new();
-        let mut contains = |bytes: &[u8]| {
+        // Columns that are asked for one of several words often hold few different ones.
+        let mut known: ahash::AHashMap<&[u8], bool> = ahash::AHashMap::new();
+        let mut contains = |bytes| {
+            if let Some(hit) = known.get(bytes) {
+                return *hit;
+            }
             key.clear();
             collation.sort_key_into(bytes, &mut key);
-            set.contains(&key)
+            let hit = set.contains(&key);
+            if known.len() < KNOWN_VALUES_MAX {
+                known.insert(bytes, hit);
+            }
+            hit
         };
         (0..rows).map(|row| contains(column.get(row))).collect()
     } else {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::optimizer::rules::push_down::join_schema;
-use crate::plan::logical::{Aggregate, LogicalPlan, Scan};
+use crate::plan::logical::{Aggregate, JoinKind, LogicalPlan, Scan};
 use crate::plan::schema::{ColumnId, Schema};
 
 /// Applies the rule; the root's own columns are all read.
@@ -39,6 +39,12 @@ fn prune_node(plan: LogicalPlan, needed: &Needed) -> LogicalPlan {
             LogicalPlan::Project { input, exprs, schema: Schema::new(columns) }
         }
         LogicalPlan::Join(mut join) => {
+            // A mark that nobody looks at.
+            if join.kind == JoinKind::Mark
+                && join.schema.columns.last().is_some_and(|mark| !needed.contains(&mark.id))
+            {
+                return prune_node(*join.left, needed);
+            }
             let below = with(needed, &join.filter);
             join.left = Box::new(prune_node(*join.left, &below));
             join.right = Box::new(prune_node(*join.right, &below));

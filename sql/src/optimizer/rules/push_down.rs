@@ -263,6 +263,10 @@ pub fn join_schema(join: &Join) -> SchemaRef {
         return join.left.schema().clone();
     }
     let mut columns = join.left.schema().columns.clone();
+    if join.kind == JoinKind::Mark {
+        columns.extend(join.schema.columns.last().cloned());
+        return Schema::new(columns);
+    }
     let split = columns.len();
     columns.extend(join.right.schema().columns.iter().cloned());
     let nullable = match join.kind {
