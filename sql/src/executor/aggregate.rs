@@ -14,7 +14,7 @@ use rutile_expr::store_plan::aggregate::{Grouping, Stage};
 use rutile_expr::types::field_type::Family;
 
 use super::few_rows::{self, Read};
-use super::{ExecContext, RowStream, builder, filter, operator};
+use super::{ExecContext, RowStream, builder, filter, gather, operator};
 use crate::error::{Error, Result};
 use crate::plan::logical::AggregateCall;
 use crate::plan::physical::{AggregateNode, PhysicalNode, PhysicalPlan};
@@ -25,6 +25,15 @@ pub(super) fn open(node: &AggregateNode, plan: &PhysicalPlan, ctx: &ExecContext)
         // One group, of which nobody reads anything.
         let batch = filter::batch(&schema, Vec::new(), 1)?;
         return Ok(futures::stream::once(async move { Ok(batch) }).boxed());
+    }
+    if node.stage == Stage::Final
+        && let PhysicalNode::Gather(gather) = &node.input.node
+        && let PhysicalNode::Aggregate(partial) = &gather.input.node
+        && gather::runs_here(gather, ctx)?
+    {
+        // Nothing is gained by two stages in one place.
+        let whole = AggregateNode { stage: Stage::Whole, ..partial.clone() };
+        return open(&whole, plan, ctx);
     }
     // Zeros of both signs are one value, which the keys of few rows would tell apart.
     let bytewise = node.group.iter().all(|expr| expr.field_type().family() != Family::Double);

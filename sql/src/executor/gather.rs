@@ -9,7 +9,7 @@ use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use rutile_client::{Computation, Computing, KeyRange};
-use rutile_expr::store_plan::scan::ScanSpec;
+use rutile_expr::store_plan::scan::{PREFIX_LEN, ScanSpec};
 use rutile_expr::store_plan::{Step, StorePlan, wire};
 use rutile_expr::{Expr, Warnings};
 use rutile_proto::copr;
@@ -17,6 +17,7 @@ use rutile_proto::copr;
 use super::explain::StoreWork;
 use super::row_batch::{entries_spec, rows_spec};
 use super::{ExecContext, RowStream, aggregate, builder, filter, key_ranges, limit};
+use crate::catalog::model::HandleKind;
 use crate::error::{Error, Result};
 use crate::plan::logical::{AggregateCall, LimitClause};
 use crate::plan::physical::{Gather, PhysicalNode, PhysicalPlan};
@@ -24,8 +25,35 @@ use crate::plan::physical::{Gather, PhysicalNode, PhysicalPlan};
 /// Rows of a region's first page where few rows are wanted.
 const FIRST_PAGE_ROWS: u64 = 256;
 
-pub(super) fn open(gather: &Gather, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
+/// Ranges of so few handles are read here, whatever was expected when the plan was made.
+const HANDLES_HERE_MAX: u64 = 512;
+
+/// Whether the chain runs here in this execution, as far as that is known before it reads.
+pub(super) fn runs_here(gather: &Gather, ctx: &ExecContext) -> Result<bool> {
     if !ctx.statement.settings.coprocessor {
+        return Ok(true);
+    }
+    let mut leaf = &*gather.input;
+    while let Some(below) = leaf.inputs().first() {
+        leaf = below;
+    }
+    let PhysicalNode::TableReader(reader) = &leaf.node else { return Ok(false) };
+    if reader.conditions.is_full() || matches!(reader.access.table.handle, HandleKind::Common) {
+        return Ok(false);
+    }
+    let ranges = key_ranges::of_table(&reader.access.table, &reader.conditions, &ctx.eval)?;
+    let mut spans = ranges.iter().map(|range| {
+        let bits =
+            |key: &[u8]| Some(u64::from_be_bytes(key.get(PREFIX_LEN..PREFIX_LEN + 8)?.try_into().ok()?));
+        let (start, end) = (bits(&range.start)?, bits(&range.end)?);
+        Some(end.saturating_sub(start).saturating_add(1))
+    });
+    let handles = spans.try_fold(0u64, |sum: u64, span| Some(sum.saturating_add(span?)));
+    Ok(handles.is_some_and(|handles| handles <= HANDLES_HERE_MAX))
+}
+
+pub(super) fn open(gather: &Gather, plan: &PhysicalPlan, ctx: &ExecContext) -> Result<RowStream> {
+    if runs_here(gather, ctx)? {
         return builder::open(&gather.input, ctx);
     }
     let schema = match &gather.input.node {
