@@ -16,7 +16,8 @@ use rutile_expr::{EvalContext, Expr, batch};
 use rutile_proto::codec;
 
 use crate::mvcc::ReadOptions;
-use crate::mvcc::scanner::{PairKey, Scanner};
+use crate::mvcc::pair::PairKey;
+use crate::mvcc::scanner::Scanner;
 use crate::raftstore::RegionSnapshot;
 use crate::txn;
 

@@ -10,6 +10,7 @@
 
 pub mod key;
 pub mod lock;
+pub mod pair;
 pub mod point_getter;
 pub mod reader;
 pub mod scanner;

@@ -11,7 +11,6 @@
 
 use std::collections::HashMap;
 
-use arrow::array::ArrayRef;
 use ethnum::I256;
 
 use crate::array::ColumnBuilder;
@@ -252,66 +251,6 @@ pub fn decode(row: &[u8], columns: &[(i64, FieldType)], missing: &HashMap<i64, D
         view.datum(*id, field_type, missing.get(id).unwrap_or(&Datum::Null))
     };
     columns.iter().map(value).collect()
-}
-
-/// One column to read.
-#[derive(Debug, Clone)]
-pub struct ReadColumn {
-    pub id: i64,
-    pub field_type: FieldType,
-    /// What rows from before the column existed read as.
-    pub missing: Datum,
-}
-
-/// Decodes selected columns of many rows straight into Arrow arrays.
-pub struct BatchDecoder {
-    columns: Vec<ReadColumn>,
-    builders: Vec<ColumnBuilder>,
-    rows: usize,
-}
-
-impl BatchDecoder {
-    /// A decoder for about `capacity` rows.
-    #[must_use]
-    pub fn new(columns: Vec<ReadColumn>, capacity: usize) -> BatchDecoder {
-        let builders = columns.iter().map(|c| ColumnBuilder::new(&c.field_type, capacity)).collect();
-        BatchDecoder { columns, builders, rows: 0 }
-    }
-
-    /// Appends a row.
-    pub fn push(&mut self, row: &[u8]) -> Result<()> {
-        self.push_with(row, |_| None)
-    }
-
-    /// Appends a row; `known` gives the values of columns that are not stored in it (the handle), by position.
-    pub fn push_with(&mut self, row: &[u8], known: impl Fn(usize) -> Option<Datum>) -> Result<()> {
-        let view = RowView::new(row)?;
-        for (index, (column, builder)) in self.columns.iter().zip(&mut self.builders).enumerate() {
-            if let Some(value) = known(index) {
-                builder.push(&value)?;
-                continue;
-            }
-            match view.cell(column.id)? {
-                Cell::Null => builder.push_null(),
-                Cell::Missing => builder.push(&column.missing)?,
-                Cell::Value(bytes) => push_bytes(builder, bytes, &column.field_type)?,
-            }
-        }
-        self.rows += 1;
-        Ok(())
-    }
-
-    /// Rows since the last `finish`.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// The arrays, one per column; the decoder is empty again.
-    pub fn finish(&mut self) -> Vec<ArrayRef> {
-        self.rows = 0;
-        self.builders.iter_mut().map(ColumnBuilder::finish).collect()
-    }
 }
 
 /// Up to 16 bytes of two's complement.

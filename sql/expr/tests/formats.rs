@@ -1,12 +1,15 @@
 //! Stored forms and orders, on random values: what is encoded decodes to itself, and byte order is MySQL's order.
 
+use std::sync::Arc;
+
 use std::cmp::Ordering;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rutile_expr::func::compare::compare_datums;
 use rutile_expr::index_key::{self, KeyPart};
-use rutile_expr::row::{self, BatchDecoder, Cell, ReadColumn, RowView};
+use rutile_expr::row::{self, Cell, RowView};
+use rutile_expr::store_plan::scan::{ColumnFrom, ScanColumn, ScanDecoder, ScanSource, ScanSpec};
 use rutile_expr::{Collation, Datum, Decimal, Duration, FieldType, MysqlType, Time, array};
 
 fn types() -> Vec<FieldType> {
@@ -134,13 +137,13 @@ fn rows_decode_to_what_was_encoded() {
         row::encode(&columns, &mut encoded);
         let view = RowView::new(&encoded).unwrap();
         assert_eq!(view.cell(9_999).unwrap(), Cell::Missing);
-        let read = types.iter().enumerate().map(|(i, t)| ReadColumn {
-            id: id(i),
+        let read = types.iter().enumerate().map(|(i, t)| ScanColumn {
             field_type: t.clone(),
-            missing: Datum::Null,
+            from: ColumnFrom::Stored { id: id(i), missing: Datum::Null },
         });
-        let mut decoder = BatchDecoder::new(read.collect(), 1);
-        decoder.push(&encoded).unwrap();
+        let spec = ScanSpec { source: ScanSource::Rows, columns: read.collect() };
+        let mut decoder = ScanDecoder::new(Arc::new(spec), Arc::default(), 1);
+        decoder.push(b"", &encoded).unwrap();
         let arrays = decoder.finish();
         for (i, field_type) in types.iter().enumerate() {
             assert_eq!(view.datum(id(i), field_type, &Datum::Null).unwrap(), values[i]);

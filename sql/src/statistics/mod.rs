@@ -1,6 +1,6 @@
 //! What is known of the values in a table: how many rows, how many different values, which are frequent, how they are spread.
 //!
-//! - [`model`] is the knowledge itself, immutable; [`selectivity`] is what follows from it for conditions;
+//! - [`model`] is the knowledge itself, immutable; [`selectivity`] is what follows from it for conditions, `shares` for the values of one column;
 //! - [`sample`] reads rows of a table, spread over its keys, and [`build`] makes the knowledge out of them (pure);
 //! - [`store`] is its form in the cluster, under `mstat`;
 //! - [`Statistics`] is one server's cache of it and counts what this server's commits change; [`worker`] keeps both current:
@@ -15,6 +15,7 @@ pub mod model;
 pub mod sample;
 pub mod selectivity;
 mod server;
+mod shares;
 mod shown;
 pub mod store;
 pub mod worker;

@@ -4,7 +4,8 @@ use rutile_proto::ids::Timestamp;
 use rutile_proto::kvrpcpb::{IsolationLevel, KvPair, ScanRequest, ScanResponse};
 
 use super::{INLINE_SCAN_LIMIT, encoded_bound};
-use crate::mvcc::scanner::{Arena, PairKey, Scanner};
+use crate::mvcc::pair::{Arena, PairKey};
+use crate::mvcc::scanner::Scanner;
 use crate::mvcc::{self, ReadOptions};
 use crate::raftstore::RegionSnapshot;
 use crate::txn::error::{Error, Result};
